@@ -1,0 +1,354 @@
+"""Use case: make it so. Apply, destroy and rollback are one function with another desired state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from time import monotonic
+
+from llmctl.app.planning import desired_at, nothing_desired, plan, plan_for
+from llmctl.app.workspace import Workspace
+from llmctl.apply import ApplyResult, Reporter, Run, run_steps
+from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.digests import Json, digest_file
+from llmctl.core.errors import Denied, InvalidInput, LlmctlError, ProviderError, StalePlan
+from llmctl.core.exits import ExitCode, first_that_applies
+from llmctl.core.protocols import Op
+from llmctl.core.resources import Desired, Rejection
+from llmctl.plan import Plan, moved, plan_digest, plan_json, read_plan
+from llmctl.record import Attempt, HeldLock, Lock, find_interrupted
+
+_START_S = 60.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an apply is asked to do. ``confirm`` is shown the plan and says whether to go on."""
+
+    confirm: Callable[[Plan], bool]
+    reporter: Reporter
+    notice: Callable[[str], None]
+    cancelled: Event = field(default_factory=Event)
+    parallelism: int = 8
+    plan_file: Path | None = None
+    rollback_to: int | None = None
+    destroy: bool = False
+    reason: str = ""
+
+    @property
+    def action(self) -> str:
+        return "destroy" if self.destroy else "apply" if self.rollback_to is None else "rollback"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it ended. ``serial`` is 0 when nothing was recorded because nothing was to do or it was declined."""
+
+    plan: Plan
+    result: ApplyResult | None
+    serial: int
+    exit_code: ExitCode
+    declined: bool = False
+    errors: tuple[LlmctlError, ...] = ()
+
+
+def apply(workspace: Workspace, request: Request) -> Outcome:
+    """Plan under the lock, check everything that forbids it, then run the steps and record what happened.
+
+    Raises before anything was changed: ``InvalidInput``, ``Locked``, ``StalePlan``, ``Denied``,
+    ``ProviderError`` for what cannot be read. Later failures are in the outcome, and in the record.
+    """
+    workspace.repository.require_identity()
+    if request.rollback_to is None and not request.destroy:
+        plan(workspace, offline=True)  # a wrong file is told before the lock is taken
+    lock = Lock(workspace.repository, workspace.environment.name)
+    with lock.acquire(f"llmctl {request.action}") as held:
+        _close_interrupted(workspace, held, request)
+        made = _plan(workspace, request)
+        if request.plan_file:
+            _refuse_if_stale(request.plan_file, made)
+        _refuse_if_denied(made)
+        if made.is_empty and not (request.destroy and workspace.target.exists()):
+            return Outcome(made, None, 0, ExitCode.OK)
+        if not request.confirm(made):
+            return Outcome(made, None, 0, ExitCode.OK, declined=True)
+        _preflight(workspace, made)
+        return _run(workspace, request, made, held)
+
+
+def _close_interrupted(workspace: Workspace, held: HeldLock, request: Request) -> None:
+    found = find_interrupted(workspace.repository, workspace.environment.name)
+    if found is None:
+        return
+    request.notice(found.describe())
+    attempt = found.recover(held.fence)
+    attempt.close(
+        "interrupted",
+        subject=f"{found.action} interrupted",
+        decisions={"interrupted": True, "open_intents": [i.step for i in found.intents]},
+        rejections=workspace.reader.state().rejections,
+    )
+
+
+def _plan(workspace: Workspace, request: Request) -> Plan:
+    if request.destroy:
+        return plan_for(workspace, nothing_desired(workspace), action="destroy")
+    if request.rollback_to is not None:
+        serial = request.rollback_to
+        return plan_for(workspace, desired_at(workspace, serial), action="rollback", rollback_to=serial)
+    return plan(workspace)
+
+
+def _refuse_if_stale(file: Path, made: Plan) -> None:
+    saved = read_plan(file)
+    name = made.desired.environment.name
+    if saved.offline:
+        raise InvalidInput(
+            [Diagnostic(f"{file} is an offline plan; it cannot be applied", hint="Plan again without --offline.")]
+        )
+    if (saved.environment, saved.project) != (name, made.desired.project):
+        raise InvalidInput(
+            [
+                Diagnostic(
+                    f"{file} is a plan for {saved.project}, environment {saved.environment}",
+                    hint=f"Apply it with -e {saved.environment}.",
+                )
+            ]
+        )
+    lines = moved(saved.inputs, made.inputs)
+    if lines or saved.digest != plan_digest(made):
+        raise StalePlan(
+            f"{file} is stale: what it was made from has moved",
+            detail="\n".join(lines) or "its steps would be others now",
+            hint="Plan again with `llmctl plan --out FILE` and have the new plan reviewed.",
+        )
+
+
+def _refuse_if_denied(made: Plan) -> None:
+    """Exit 3 and errors, before anything changed."""
+    if made.blocked:
+        first = made.blocked[0]
+        raise ProviderError(
+            f"{first.address or 'the target'} {first.summary}",
+            detail="Nothing was changed: what cannot be read is not taken for absent.",
+            hint=first.hint or "Look at `llmctl status`.",
+        )
+    reasons = [f"{d.address}: {d.summary}" + (f" ({d.detail})" if d.detail else "") for d in made.denials]
+    hints = [d.hint for d in made.denials]
+    if made.action != "destroy":
+        reasons += [f"policy.{p.policy} denies {p.address}: {p.error or p.message}" for p in made.policies if p.denies]
+    if reasons:
+        raise Denied(
+            f"{len(reasons)} reason{'s' if len(reasons) > 1 else ''} against this {made.action}; nothing was changed",
+            detail="\n".join(reasons),
+            hint=hints[0] if hints else "Change what the policy is about, or the policy, in a reviewed commit.",
+        )
+
+
+def _preflight(workspace: Workspace, made: Plan) -> None:
+    """What would fail half-way is found before the first effect: secrets, and artifacts of a rollback."""
+    for resource in made.desired.resources.values():
+        reference = resource.spec.get("api_key") if resource.address.kind == "endpoint" else None
+        if reference and not os.environ.get(reference["env"]):
+            raise ProviderError(
+                f"{resource.address}: environment variable {reference['env']} is not set",
+                detail="Nothing was changed.",
+                hint=f"export {reference['env']}=… and run it again.",
+            )
+    if made.action == "rollback":
+        _refuse_without_artifacts(workspace, made.desired)
+
+
+def _refuse_without_artifacts(workspace: Workspace, desired: Desired) -> None:
+    missing = []
+    for address, resource in sorted(desired.resources.items()):
+        for path, content in _contents(resource.spec):
+            source = workspace.root / path
+            if not workspace.target.artifacts.has(content) and not (
+                source.is_file() and digest_file(source) == content
+            ):
+                missing.append(f"{address}: {path} ({content[:19]}…)")
+    if missing:
+        raise ProviderError(
+            "this rollback needs artifacts that are no longer there; nothing was changed",
+            detail="\n".join(missing),
+            hint="Put the files back where they were (git checkout of the source commit in `llmctl audit show`).",
+        )
+
+
+def _contents(spec: dict[str, Json]) -> list[tuple[str, str]]:
+    if "digest" in spec and "source" in spec:
+        return [(spec["source"], spec["digest"])]
+    return [(f["path"], f["digest"]) for f in spec.get("files", ())]
+
+
+def _run(workspace: Workspace, request: Request, made: Plan, held: HeldLock) -> Outcome:
+    recorded = made.recorded
+    attempt = Attempt.begin(
+        workspace.repository,
+        workspace.environment.name,
+        recorded,
+        fence=held.fence,
+        action=request.action,
+        plan_digest=plan_digest(made),
+        source_commit=made.source_commit,
+        project=made.desired.project,
+        actor=workspace.repository.actor(),
+        run=_ci_run(),
+    )
+    run = Run(
+        plan=made,
+        target=workspace.target,
+        journal=attempt,
+        serial=attempt.serial,
+        fence=held.fence,
+        check_lease=held.check,
+        on_gate=request.reporter.gate,
+        cancelled=request.cancelled,
+        known_evidence=workspace.reader.evidence() if made.gates else [],
+        resources=dict(recorded.resources),
+    )
+    result, errors = _steps(workspace, request, run)
+    codes = [e.exit_code for e in errors]
+    code = ExitCode.INTERRUPTED if request.cancelled.is_set() else first_that_applies(codes)
+    held.check()
+    attempt.close(
+        _word(code, request),
+        subject=_subject(request, result, code),
+        decisions=_decisions(workspace, request, made, result),
+        rejections=_rejections(made, request, result, code, workspace.repository.actor()),
+    )
+    return Outcome(made, result, attempt.serial, code, errors=tuple(errors))
+
+
+def _steps(workspace: Workspace, request: Request, run: Run) -> tuple[ApplyResult | None, list[LlmctlError]]:
+    op = Op(
+        idempotency_key=f"{run.environment}/{run.serial}/target",
+        deadline_s=monotonic() + _START_S,
+        cancelled=request.cancelled,
+        progress=request.notice,
+        check_lease=run.check_lease,
+        serial=run.serial,
+        fence=run.fence,
+    )
+    result: ApplyResult | None = None
+    try:
+        if not request.destroy or run.plan.steps:
+            _effect(run, "target", "start", lambda: workspace.target.start(op))
+        result = run_steps(run, request.reporter, parallelism=request.parallelism)
+        errors = [r.error for r in result.failures if r.error is not None]
+        if request.destroy and result.ok:
+            _effect(run, "target", "destroy", lambda: workspace.target.destroy(op))
+    except LlmctlError as error:
+        return result, [error]
+    return result, errors
+
+
+def _effect(run: Run, step: str, effect: str, do: Callable[[], None]) -> None:
+    intent = run.journal.intend(step, effect, {})
+    do()
+    run.journal.done(intent, "ok", {})
+
+
+def _word(code: ExitCode, request: Request) -> str:
+    if code is ExitCode.INTERRUPTED:
+        return "interrupted"
+    if code is not ExitCode.OK:
+        return "failed"
+    return {"rollback": "rolled back", "destroy": "destroyed"}.get(request.action, "applied")
+
+
+def _subject(request: Request, result: ApplyResult | None, code: ExitCode) -> str:
+    done = sum(1 for r in result.results if r.state.value == "done") if result else 0
+    total = len(result.results) if result else 0
+    what = request.action if request.rollback_to is None else f"rollback to serial {request.rollback_to}"
+    return f"{what} {_word(code, request)}: {done} of {total} steps"
+
+
+def _decisions(workspace: Workspace, request: Request, made: Plan, result: ApplyResult | None) -> Json:
+    shown = plan_json(made)
+    return {
+        "action": request.action,
+        "reason": request.reason,
+        "plan": shown["digest"],
+        "changes": [{k: c[k] for k in ("address", "action", "reason", "before", "after")} for c in shown["changes"]],
+        "drift": shown["drift"],
+        "policies": shown["policies"],
+        "source_commit": made.source_commit,
+        "source_modified": workspace.repository.is_dirty([workspace.document.path]),
+        "steps": [
+            {"id": r.step.id, "state": r.state.value, "text": r.text, "seconds": round(r.seconds, 3)}
+            for r in (result.results if result else ())
+        ],
+    }
+
+
+def _rejections(
+    made: Plan, request: Request, result: ApplyResult | None, code: ExitCode, actor: str
+) -> tuple[Rejection, ...]:
+    """A finished rollback rejects the route revisions that it left."""
+    kept = made.recorded.rejections
+    if request.action != "rollback" or code is not ExitCode.OK or result is None:
+        return kept
+    serial = made.recorded.serial + 1
+    left: Iterable[Rejection] = (
+        Rejection(c.address, c.before, serial, request.reason or f"rolled back to serial {request.rollback_to}", actor)
+        for c in made.changes
+        if c.address.kind == "route" and c.before and c.before != c.after
+    )
+    known = {(r.address, r.revision) for r in kept}
+    return (*kept, *(r for r in left if (r.address, r.revision) not in known))
+
+
+def _ci_run() -> str:
+    """The address of the CI run, when there is one."""
+    env = os.environ
+    if env.get("GITHUB_RUN_ID"):
+        return (
+            f"{env.get('GITHUB_SERVER_URL', '')}/{env.get('GITHUB_REPOSITORY', '')}/actions/runs/{env['GITHUB_RUN_ID']}"
+        )
+    return env.get("CI_JOB_URL") or env.get("BUILD_URL") or ""
+
+
+def last_good(workspace: Workspace) -> int:
+    """The serial to go back to when none is named: the last one that succeeded before the present one."""
+    good = [e.serial for e in workspace.reader.entries(1000) if e.outcome in ("applied", "rolled back")]
+    if len(good) < 2:
+        raise InvalidInput(
+            [Diagnostic("there is no earlier entry to go back to", hint="`llmctl audit log` lists what is recorded.")]
+        )
+    return good[1]
+
+
+def unreject(workspace: Workspace, revision: str, reason: str) -> Rejection:
+    """Take a rejection back, with the reason in the record. Raises ``InvalidInput`` when there is no such one."""
+    workspace.repository.require_identity()
+    with Lock(workspace.repository, workspace.environment.name).acquire("llmctl unreject") as held:
+        state = workspace.reader.state()
+        found = [r for r in state.rejections if revision and r.revision.startswith(revision.rpartition("@")[2])]
+        if len(found) != 1:
+            known = ", ".join(f"{r.address}@{r.revision[:8]}" for r in state.rejections) or "none"
+            what = "is not rejected" if not found else "names several rejected revisions"
+            raise InvalidInput([Diagnostic(f"{revision!r} {what}", hint=f"Rejected: {known}.")])
+        attempt = Attempt.begin(
+            workspace.repository,
+            workspace.environment.name,
+            state,
+            fence=held.fence,
+            action="unreject",
+            plan_digest="",
+            source_commit=workspace.repository.head_commit(),
+            project=workspace.document.project,
+            actor=workspace.repository.actor(),
+            run=_ci_run(),
+        )
+        attempt.close(
+            "applied",
+            subject=f"unreject {found[0].address}@{found[0].revision[:8]}: {reason}",
+            decisions={"action": "unreject", "revision": found[0].revision, "reason": reason},
+            rejections=tuple(r for r in state.rejections if r is not found[0]),
+        )
+        return found[0]

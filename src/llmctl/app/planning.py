@@ -1,0 +1,128 @@
+"""Use case: what would change, why, and what would prove it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+
+from llmctl import gates, live, policy
+from llmctl.app.validate import checked
+from llmctl.app.workspace import Workspace
+from llmctl.core.diagnostics import Diagnostic, Severity
+from llmctl.core.errors import RecordError
+from llmctl.core.evidence import Evidence
+from llmctl.core.resources import Desired, RecordState, Resource
+from llmctl.core.secrets import SecretRef
+from llmctl.plan import GateForecast, Plan, PolicyOutcome, build_plan
+from llmctl.record import find_interrupted
+
+
+def plan(workspace: Workspace, *, offline: bool = False) -> Plan:
+    """Plan what ``llmops.yaml`` asks for. Reads only; raises ``InvalidInput`` when the file is wrong."""
+    resolved, warnings = checked(workspace.document, workspace.environment.name)
+    return plan_for(
+        workspace, resolved.desired, action="apply", offline=offline, warnings=warnings, secrets=resolved.secrets
+    )
+
+
+def plan_for(
+    workspace: Workspace,
+    desired: Desired,
+    *,
+    action: str,
+    offline: bool = False,
+    rollback_to: int = 0,
+    warnings: Iterable[Diagnostic] = (),
+    secrets: Iterable[tuple[object, SecretRef]] = (),
+) -> Plan:
+    """Plan any desired state: the file's, an earlier entry's (rollback), or none at all (destroy)."""
+    recorded = workspace.reader.state()
+    seen = None if offline else live.read(workspace.target)
+    interrupted = find_interrupted(workspace.repository, workspace.environment.name)
+    if seen is not None and interrupted is None:
+        _refuse_if_live_is_ahead(recorded, seen)
+    made = build_plan(
+        desired,
+        recorded,
+        seen,
+        action=action,
+        gated=action == "apply",
+        rollback_to=rollback_to,
+        source_commit=workspace.repository.head_commit(),
+    )
+    notes = [*warnings, *_unset(secrets)]
+    if interrupted is not None:
+        notes.append(
+            Diagnostic(
+                interrupted.describe(),
+                Severity.WARNING,
+                hint="The next `llmctl apply` records what it did, and goes on.",
+            )
+        )
+    known = workspace.reader.evidence() if made.gates else []
+    return replace(
+        made,
+        gates=tuple(_with_cached(forecast, made, known) for forecast in made.gates),
+        policies=_policies(desired),
+        warnings=tuple(notes),
+    )
+
+
+def desired_at(workspace: Workspace, serial: int) -> Desired:
+    """What an earlier entry of the record declared."""
+    state = workspace.reader.state_at(serial)
+    resources = {a: Resource(a, r.spec, r.revision, r.needs) for a, r in state.resources.items()}
+    return Desired(workspace.document.project, workspace.environment, resources, str(workspace.root))
+
+
+def nothing_desired(workspace: Workspace) -> Desired:
+    """An environment without resources, for destroy."""
+    return Desired(workspace.document.project, workspace.environment, {}, str(workspace.root))
+
+
+def _refuse_if_live_is_ahead(recorded: RecordState, seen: live.LiveState) -> None:
+    """The gateway remembers the serial that it was given: a record that lost entries is noticed here."""
+    config = seen.gateway_config()
+    if config is not None and config.serial > recorded.serial:
+        branch = f"refs/heads/llmctl/{recorded.environment}"
+        raise RecordError(
+            f"the gateway serves what apply serial {config.serial} published, the record ends at {recorded.serial}",
+            detail="Entries of the record were lost or rewritten; a plan made from it would be wrong.",
+            hint=f"Get {branch} back (git reflog, another clone), or `llmctl local stop` what runs and start over.",
+        )
+
+
+def _unset(secrets: Iterable[tuple[object, SecretRef]]) -> list[Diagnostic]:
+
+    return [
+        Diagnostic(
+            f"{owner}: environment variable {ref.env} is not set",
+            Severity.WARNING,
+            hint=f"`llmctl apply` needs it: export {ref.env}=…",
+        )
+        for owner, ref in secrets
+        if not os.environ.get(ref.env)
+    ]
+
+
+def _policies(desired: Desired) -> tuple[PolicyOutcome, ...]:
+    specs = {a.name: r.spec for a, r in desired.resources.items() if a.kind == "policy"}
+    return tuple(
+        PolicyOutcome(r.policy, r.severity, r.address, r.ok, r.message, r.error)
+        for r in policy.evaluate(specs, desired.resources, desired.environment, desired.project)
+    )
+
+
+def _with_cached(forecast: GateForecast, made: Plan, known: list[Evidence]) -> GateForecast:
+    resource = made.desired.resources[forecast.gate]
+    request = gates.GateRequest(
+        gate=forecast.gate.name,
+        gate_revision=resource.revision,
+        spec=resource.spec,
+        route_revision=forecast.revision,
+        baseline_revision=forecast.baseline,
+        rows=(),
+    )
+    cached = gates.find_cached(request, [e for e in known if e.gate == forecast.gate.name])
+    return replace(forecast, cached=cached.verdict.value if cached else "")

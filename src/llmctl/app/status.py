@@ -1,0 +1,145 @@
+"""Use cases: what serves now, and how it differs from what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llmctl import live
+from llmctl.app.planning import plan_for
+from llmctl.app.workspace import Workspace
+from llmctl.core.address import Address
+from llmctl.core.resources import Desired, Key, RecordState, Resource
+from llmctl.plan import Drift, Plan
+from llmctl.plan.drift import observe, used_endpoints
+from llmctl.record import Lock, find_interrupted
+
+
+@dataclass(frozen=True, slots=True)
+class RouteStatus:
+    """A route as the gateway serves it. ``weights`` are percent by revision, ``version`` is recorded."""
+
+    name: str
+    revision: str  # recorded
+    version: int
+    weights: Mapping[str, int]
+    prompt: str
+    endpoint: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """An endpoint revision as it was read back."""
+
+    key: Key
+    healthy: bool
+    recorded: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process of the target."""
+
+    name: str
+    pid: int
+    state: str
+    uptime_s: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All that ``llmctl status`` shows."""
+
+    environment: str
+    target: str
+    serial: int
+    base_url: str
+    gateway: str  # "serving", "down" or why it cannot be read
+    routes: tuple[RouteStatus, ...]
+    endpoints: tuple[EndpointStatus, ...]
+    processes: tuple[Process, ...]
+    drift: tuple[Drift, ...]
+    unreadable: tuple[str, ...]
+    lock: str  # who works on it now, "" when nobody
+    interrupted: str  # an apply that never ended, "" when none
+
+
+def status(workspace: Workspace) -> Status:
+    """Read everything, decide nothing."""
+    state = workspace.reader.state()
+    seen = live.read(workspace.target)
+    observed = observe(state, seen, frozenset())
+    lock = Lock(workspace.repository, workspace.environment.name).peek()
+    interrupted = find_interrupted(workspace.repository, workspace.environment.name)
+    gateway = seen.gateway
+    return Status(
+        environment=workspace.environment.name,
+        target=workspace.environment.target,
+        serial=state.serial,
+        base_url=gateway.base_url,
+        gateway=gateway.unreadable or ("serving" if gateway.running else "down"),
+        routes=tuple(_routes(state, seen)),
+        endpoints=tuple(_endpoints(state, seen)),
+        processes=tuple(Process(p.name, p.pid, p.state, p.uptime_s, p.detail) for p in workspace.target.processes()),
+        drift=observed.drift,
+        unreadable=tuple(f"{d.address or 'target'}: {d.summary}" for d in observed.blocked),
+        lock=lock.describe() if lock else "",
+        interrupted=interrupted.describe() if interrupted and not lock else "",
+    )
+
+
+def _routes(state: RecordState, seen: live.LiveState) -> list[RouteStatus]:
+    config = seen.gateway_config()
+    served = dict(config.routes) if config else {}
+    recorded = {a.name: r for a, r in state.resources.items() if a.kind == "route"}
+    rows = []
+    for name in sorted({*served, *recorded}):
+        was, now = recorded.get(name), served.get(name)
+        prompt = endpoint = ""
+        if was is not None:
+            spec = was.spec
+            prompt = f"{spec['prompt']}{_version(state, 'prompt', spec['prompt'], spec['prompt_revision'])}"
+            endpoint = spec["chain_revisions"][0][: len(spec["endpoint"]) + 9]
+        rows.append(
+            RouteStatus(
+                name,
+                was.revision if was else "",
+                was.version if was else 0,
+                dict(now.weights) if now else {},
+                prompt,
+                endpoint,
+                "" if was else "not recorded",
+            )
+        )
+    return rows
+
+
+def _version(state: RecordState, kind: str, name: str, revision: str) -> str:
+    recorded = state.resources.get(Address(kind, name))
+    if recorded is None or revision not in recorded.revisions:
+        return f"@{revision[:8]}"
+    return f" v{recorded.revisions.index(revision) + 1}"
+
+
+def _endpoints(state: RecordState, seen: live.LiveState) -> list[EndpointStatus]:
+    reading = seen.readings.get("endpoint")
+    found = dict(reading.found) if reading else {}
+    used = used_endpoints(state)
+    rows = []
+    for key in sorted({*found, *used}):
+        there = found.get(key)
+        unreadable = seen.unreadable("endpoint", key)
+        detail = there.detail if there else unreadable.summary if unreadable else "does not run"
+        rows.append(EndpointStatus(key, bool(there and there.healthy), key in used, detail))
+    return rows
+
+
+def drift(workspace: Workspace) -> Plan:
+    """A plan that only restores what was recorded: its drift is what differs."""
+    state = workspace.reader.state()
+    resources = {a: Resource(a, r.spec, r.revision, r.needs) for a, r in state.resources.items()}
+    desired = Desired(workspace.document.project, workspace.environment, resources, str(workspace.root))
+    return plan_for(workspace, desired, action="apply")

@@ -1,0 +1,69 @@
+"""What a command works in: the file, the environment, the repository, the target."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from llmctl import record, spec
+from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.errors import InvalidInput
+from llmctl.core.resources import Environment
+from llmctl.providers.local import LocalTarget
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One environment of one project. Parts are opened when first used."""
+
+    document: spec.Document
+    environment: Environment
+
+    @property
+    def root(self) -> Path:
+        return self.document.root
+
+    @cached_property
+    def repository(self) -> record.Repository:
+        return record.open_repository(self.root)
+
+    @cached_property
+    def reader(self) -> record.Reader:
+        return record.Reader(self.repository, self.environment.name)
+
+    @cached_property
+    def target(self) -> LocalTarget:
+        return LocalTarget(self.root, self.document.project, self.environment)
+
+
+def open_workspace(file: str | None, environment: str | None) -> Workspace:
+    """Find and read ``llmops.yaml`` and choose the environment. Raises ``InvalidInput``."""
+    document = spec.load(spec.find_file(file, Path.cwd()))
+    name = spec.environment_name(document, environment)
+    return Workspace(document, spec.environment(document, name))
+
+
+def record_reader(file: str | None, environment: str | None) -> tuple[record.Repository, record.Reader]:
+    """Open a record for reading without needing a valid ``llmops.yaml``: an auditor has only the repository."""
+    start = Path(file).resolve().parent if file else Path.cwd()
+    repository = record.open_repository(start)
+    known = record.environments(repository)
+    if environment is None and len(known) != 1:
+        raise InvalidInput(
+            [
+                Diagnostic(
+                    "no environment has a record in this repository"
+                    if not known
+                    else "several environments have a record",
+                    hint="Run `llmctl apply` first." if not known else f"Choose one with -e: {', '.join(known)}.",
+                )
+            ]
+        )
+    name = environment or known[0]
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name not in known:
+        raise InvalidInput(
+            [Diagnostic(f"environment {name!r} has no record", hint=f"Recorded: {', '.join(known) or 'none'}.")]
+        )
+    return repository, record.Reader(repository, name)

@@ -1,0 +1,102 @@
+"""What apply tells while it works, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from llmctl.core.address import Address
+from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.errors import LlmctlError
+from llmctl.core.evidence import Evidence
+from llmctl.core.resources import Recorded
+from llmctl.core.steps import Step
+from llmctl.gates import RowReport
+
+
+class State(Enum):
+    """How a step ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"  # something that it needs failed, or the apply was interrupted
+    UNDONE = "undone"  # it had succeeded and was taken back
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One step's end. ``text`` says what was done; ``error`` is set when it failed."""
+
+    step: Step
+    state: State
+    text: str = ""
+    seconds: float = 0.0
+    error: LlmctlError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """A gate's evidence with the worst rows; their texts are for the screen and are recorded nowhere."""
+
+    evidence: Evidence
+    worst: tuple[RowReport, ...] = ()
+    cached: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyResult:
+    """How an apply ended. ``resources`` is what the record holds now."""
+
+    results: tuple[StepResult, ...]
+    resources: Mapping[Address, Recorded]
+    gates: tuple[GateReport, ...] = ()
+    warnings: tuple[Diagnostic, ...] = ()
+
+    @property
+    def failures(self) -> list[StepResult]:
+        return [r for r in self.results if r.state is State.FAILED]
+
+    @property
+    def ok(self) -> bool:
+        return all(r.state is State.DONE for r in self.results)
+
+
+class Reporter(Protocol):
+    """Hears of progress, from several threads at once."""
+
+    def started(self, step: Step) -> None: ...
+
+    def progress(self, step: Step, text: str) -> None: ...
+
+    def ended(self, result: StepResult) -> None: ...
+
+    def gate(self, report: GateReport) -> None: ...
+
+
+@dataclass
+class Collected:
+    """A reporter that only remembers; for programs and tests."""
+
+    results: list[StepResult] = field(default_factory=list)
+    gates: list[GateReport] = field(default_factory=list)
+    begun: list[Step] = field(default_factory=list)
+    lines: list[tuple[str, str]] = field(default_factory=list)
+
+    def started(self, step: Step) -> None:
+        self.begun.append(step)
+
+    def progress(self, step: Step, text: str) -> None:
+        self.lines.append((step.id, text))
+
+    def ended(self, result: StepResult) -> None:
+        self.results.append(result)
+
+    def gate(self, report: GateReport) -> None:
+        self.gates.append(report)
+
+
+def errors_of(results: Sequence[StepResult]) -> list[LlmctlError]:
+    """The errors of all failed steps."""
+    return [r.error for r in results if r.error is not None]

@@ -1,0 +1,104 @@
+"""The command line: parse flags, call one use case, render it, exit.
+
+Start-up is a feature: this module imports click and nothing else of weight. A command's module is
+imported when the command runs, and the help of the whole tool comes from the table below.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from llmctl import __version__
+
+#: name: (module with a click command called `command`, one line for `llmctl --help`)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "validate": ("validate", "Check llmops.yaml and every file that it refers to."),
+    "schema": ("schema", "Print the JSON Schema of llmops.yaml, for editors."),
+    "plan": ("plan", "Show what would change, why, and which gates would prove it."),
+    "apply": ("apply", "Make it so: provision, prove, shift traffic, record."),
+    "destroy": ("destroy", "Take away everything of an environment; the record stays."),
+    "drift": ("drift", "Compare what runs with what was recorded."),
+    "status": ("status", "Show what serves now."),
+    "logs": ("logs", "Show the logs of engines and gateway."),
+    "local": ("local", "Start or stop the processes of a local environment."),
+    "chat": ("chat", "Ask a route, and see which revision answers."),
+    "rollback": ("rollback", "Go back to an earlier entry of the record, without a gate run."),
+    "unreject": ("unreject", "Allow a revision again that a rollback left behind."),
+    "audit": ("audit", "Read and verify the record: log, show, verify."),
+}
+
+_EXAMPLES = """\b
+Examples:
+  llmctl validate                    is the file right?
+  llmctl plan                        what would change?
+  llmctl apply                       do it, after a question
+  llmctl chat support "How long does shipping take?"
+  llmctl audit log                   who changed what, when, proven by what
+"""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"llmctl.cli.commands.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in COMMANDS:
+            import difflib
+
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f" Did you mean `llmctl {near[0]}`?" if near else " See `llmctl --help`."
+            raise click.UsageError(f"There is no command {name!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EXAMPLES,
+)
+@click.version_option(__version__, prog_name="llmctl", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Plan and apply for a whole LLM application, recorded in git.
+
+    One llmops.yaml declares datasets, models, prompts, endpoints, routes, gates and policies.
+    """
+
+
+def main() -> NoReturn:
+    """Entry point: runs the command and exits with a code of DESIGN section 5."""
+    # Short-lived and allocation-heavy: collecting garbage early costs more than the memory it saves.
+    gc.set_threshold(200_000, 50, 50)
+    from llmctl.cli.errors import exit_code_of
+
+    try:
+        result = cli.main(standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except BaseException as error:  # noqa: BLE001 - the one place where every failure becomes an exit code
+        code = exit_code_of(error, sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

@@ -1,0 +1,33 @@
+"""``llmctl rollback``"""
+
+from __future__ import annotations
+
+import click
+
+from llmctl.cli.options import json_option, project_options, yes_option
+
+
+@click.command("rollback", short_help="Go back to an earlier entry of the record, without a gate run.")
+@project_options
+@json_option
+@yes_option
+@click.option(
+    "--to", "serial", metavar="SERIAL", type=click.IntRange(1), help="Which entry; default: the last good one before."
+)
+@click.option("--reason", default="", help="Why; it stands in the record.")
+def command(
+    file: str | None, environment: str | None, as_json: bool, yes: bool, serial: int | None, reason: str
+) -> int:
+    """Go back to an earlier entry of the record, without a gate run.
+
+    What that entry declared was proven then; only readiness is tested. The revisions that are left are
+    rejected: apply refuses exactly those until `llmctl unreject`.
+
+    \b
+    Examples:
+      llmctl rollback
+      llmctl rollback --to 1 --reason "wrong refund answers" --yes
+    """
+    from llmctl.cli.running import run
+
+    return run(file, environment, as_json=as_json, yes=yes, rollback=True, rollback_to=serial, reason=reason)

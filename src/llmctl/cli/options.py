@@ -1,0 +1,54 @@
+"""Options that many commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _no_color(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.color = False
+
+
+def project_options(function: F) -> F:
+    """``-f FILE``, ``-e ENV``, ``--no-color``."""
+    for option in (
+        click.option(
+            "--no-color",
+            is_flag=True,
+            envvar=["LLMCTL_NO_COLOR", "NO_COLOR"],
+            expose_value=False,
+            callback=_no_color,
+            help="Plain text, also on a terminal.",
+        ),
+        click.option(
+            "-e",
+            "--env",
+            "environment",
+            metavar="ENV",
+            envvar="LLMCTL_ENV",
+            help="Environment; needed when the file has several.",
+        ),
+        click.option(
+            "-f",
+            "--file",
+            metavar="FILE",
+            envvar="LLMCTL_FILE",
+            help="The file; default: llmops.yaml here or in a parent folder.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def json_option(function: F) -> F:
+    """``--json``: the same for programs, on stdout."""
+    return click.option("--json", "as_json", is_flag=True, envvar="LLMCTL_JSON", help="JSON for programs.")(function)
+
+
+yes_option = click.option("-y", "--yes", is_flag=True, envvar="LLMCTL_YES", help="Do not ask.")

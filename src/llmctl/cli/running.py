@@ -1,0 +1,160 @@
+"""What apply, destroy and rollback share: show the plan, ask, watch, sum up."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from types import FrameType
+
+import click
+
+from llmctl.app.applying import Outcome, Request, apply, last_good
+from llmctl.app.workspace import open_workspace
+from llmctl.apply import Collected, State
+from llmctl.cli.views.diagnostics import render
+from llmctl.cli.views.gate import gate_json
+from llmctl.cli.views.plan import render_plan
+from llmctl.cli.views.progress import LiveProgress, PlainProgress, progress
+from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.digests import Json
+from llmctl.core.errors import InvalidInput
+from llmctl.core.exits import ExitCode
+from llmctl.plan import Plan, diagnostic_json, plan_digest
+
+
+def run(
+    file: str | None,
+    environment: str | None,
+    *,
+    as_json: bool,
+    yes: bool,
+    parallelism: int = 8,
+    plan_file: Path | None = None,
+    destroy: bool = False,
+    rollback: bool = False,
+    rollback_to: int | None = None,
+    reason: str = "",
+) -> int:
+    """Run the use case and return the exit code."""
+    workspace = open_workspace(file, environment)
+    if rollback and rollback_to is None:
+        rollback_to = last_good(workspace)
+    if as_json and not yes:
+        raise InvalidInput([Diagnostic("--json does not ask", hint="Add --yes.")])
+    cancelled, begun = Event(), Event()
+    reporter = progress()
+    request = Request(
+        confirm=lambda made: _confirm(made, reporter, begun, yes=yes, quiet=as_json),
+        reporter=reporter if not as_json else Collected(),
+        notice=reporter.notice,
+        cancelled=cancelled,
+        parallelism=parallelism,
+        plan_file=plan_file,
+        rollback_to=rollback_to,
+        destroy=destroy,
+        reason=reason,
+    )
+    with _signals(cancelled, begun, reporter):
+        try:
+            outcome = apply(workspace, request)
+        finally:
+            reporter.__exit__(None, None, None)
+    click.echo(json.dumps(outcome_json(outcome), indent=2) if as_json else _summary(outcome))
+    return outcome.exit_code
+
+
+def _confirm(made: Plan, reporter: PlainProgress | LiveProgress, begun: Event, *, yes: bool, quiet: bool) -> bool:
+    if not quiet:
+        click.echo(render_plan(made))
+        click.echo()
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InvalidInput(
+                [Diagnostic("nobody is there to confirm", hint="Add --yes to apply without a question.")]
+            )
+        if not click.confirm(f"{made.action} this to {made.desired.environment.name}?", default=False):
+            return False
+    begun.set()
+    reporter.__enter__()
+    return True
+
+
+@contextmanager
+def _signals(cancelled: Event, begun: Event, reporter: PlainProgress | LiveProgress) -> Iterator[None]:
+    """Ctrl-C and SIGTERM: before the first effect they end the command, afterwards the run ends in order."""
+
+    def stop(_: int, __: FrameType | None) -> None:
+        if not begun.is_set():
+            raise KeyboardInterrupt
+        if not cancelled.is_set():
+            reporter.notice("Interrupted: finishing or undoing the steps in hand, then recording what happened …")
+        cancelled.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _summary(outcome: Outcome) -> str:
+    plan, result = outcome.plan, outcome.result
+    if outcome.declined:
+        return "Nothing was changed."
+    if outcome.serial == 0:
+        return click.style("Nothing changes: what runs and what is recorded is what llmops.yaml declares.", bold=True)
+    lines = []
+    for error in outcome.errors:
+        lines += [render(error.diagnostics()), ""]
+    for warning in result.warnings if result else ():
+        lines += [render([warning]), ""]
+    results = result.results if result else ()
+    counts = {state: sum(r.state is state for r in results) for state in State}
+    said = ", ".join(f"{count} {state.value}" for state, count in counts.items() if count) or "no steps"
+    word = {ExitCode.OK: "done", ExitCode.INTERRUPTED: "interrupted", ExitCode.GATE: "stopped by its gate"}.get(
+        outcome.exit_code, "failed"
+    )
+    color = "green" if outcome.exit_code is ExitCode.OK else "red"
+    lines.append(
+        click.style(f"{plan.action.capitalize()} {word}", fg=color, bold=True)
+        + f" ({said}); recorded as serial {outcome.serial} on branch llmctl/{plan.desired.environment.name}."
+    )
+    lines += _next(outcome)
+    return "\n".join(lines)
+
+
+def _next(outcome: Outcome) -> list[str]:
+    routes = sorted(a.name for a in outcome.plan.desired.resources if a.kind == "route")
+    if outcome.exit_code is ExitCode.OK and routes and outcome.plan.action == "apply":
+        return [click.style(f'Ask it: llmctl chat {routes[0]} "…"', dim=True)]
+    if outcome.exit_code is not ExitCode.OK:
+        return [
+            click.style(f"What served before still serves. llmctl audit show {outcome.serial} tells all.", dim=True)
+        ]
+    return []
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Json]:
+    """How it ended, for programs."""
+    result = outcome.result
+    return {
+        "format": 1,
+        "action": outcome.plan.action,
+        "environment": outcome.plan.desired.environment.name,
+        "plan": plan_digest(outcome.plan),
+        "serial": outcome.serial,
+        "exit_code": int(outcome.exit_code),
+        "changed": outcome.serial > 0,
+        "steps": [
+            {"id": r.step.id, "state": r.state.value, "text": r.text, "seconds": round(r.seconds, 3)}
+            for r in (result.results if result else ())
+        ],
+        "gates": [gate_json(g) for g in (result.gates if result else ())],
+        "errors": [diagnostic_json(d) for e in outcome.errors for d in e.diagnostics()],
+    }

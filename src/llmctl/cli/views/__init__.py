@@ -1,0 +1,1 @@
+"""What people read. Views turn values into text and decide nothing."""

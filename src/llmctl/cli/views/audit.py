@@ -1,0 +1,144 @@
+"""The record as an auditor reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import click
+
+from llmctl.cli.views.gate import judgement_line
+from llmctl.core.digests import Json
+from llmctl.record import Entry, EntryDetail, Verification
+
+_COLOR = {"applied": "green", "destroyed": "green", "rolled back": "yellow", "failed": "red", "interrupted": "red"}
+
+
+def entry_json(entry: Entry) -> dict[str, Json]:
+    """One entry for programs."""
+    return {
+        "serial": entry.serial,
+        "commit": entry.commit,
+        "time": entry.time,
+        "actor": entry.actor,
+        "action": entry.action,
+        "outcome": entry.outcome,
+        "subject": entry.subject,
+        "trailers": [list(t) for t in entry.trailers],
+        "resources": [str(a) for a in entry.resources],
+    }
+
+
+def detail_json(environment: str, detail: EntryDetail) -> dict[str, Json]:
+    """One entry in full, for programs."""
+    return {
+        "format": 1,
+        "environment": environment,
+        **entry_json(detail.entry),
+        "changes": [
+            {"commit": c.commit, "subject": c.subject, "resources": [str(a) for a in c.resources]}
+            for c in detail.changes
+        ],
+        "decisions": detail.decisions,
+        "evidence": [e.to_json() for e in detail.evidence],
+    }
+
+
+def render_log(environment: str, entries: list[Entry]) -> str:
+    """A line an apply, newest first, with its gates below."""
+    lines = [click.style(f"llmctl/{environment}, newest first", bold=True)]
+    for entry in entries:
+        outcome = click.style(f"{entry.outcome:<11}", fg=_COLOR.get(entry.outcome))
+        when = entry.time.replace("T", " ")[:16]
+        lines.append(f"{entry.serial:>4}  {when}  {outcome}  {entry.actor.split(' <')[0]}: {entry.subject}")
+        lines += [f"      {line}" for line in _gates(entry)]
+    return "\n".join(lines)
+
+
+def _gates(entry: Entry) -> Iterator[str]:
+    for name, text in entry.trailers:
+        if name == "Gate":
+            gate, verdict, *_ = text.split()
+            yield click.style(f"gate {gate} {verdict}", fg="green" if verdict == "PASS" else "red")
+
+
+def render_detail(environment: str, detail: EntryDetail) -> str:
+    """Everything about one apply: who, when, what, why, proven by what."""
+    return "\n".join(_detail_lines(environment, detail))
+
+
+def _detail_lines(environment: str, detail: EntryDetail) -> Iterator[str]:
+    entry, decisions = detail.entry, detail.decisions
+    yield click.style(f"serial {entry.serial} of llmctl/{environment}: {entry.subject}", bold=True)
+    facts = {
+        "outcome": click.style(entry.outcome, fg=_COLOR.get(entry.outcome)),
+        "who": entry.actor,
+        "when": entry.time,
+        "reason": decisions.get("reason"),
+        "source": _source(entry, decisions),
+        "plan": dict(entry.trailers).get("Plan"),
+        "CI run": dict(entry.trailers).get("Run"),
+        "commit": entry.commit,
+    }
+    for name, value in facts.items():
+        if value:
+            yield f"  {name:<8} {value}"
+    for title, lines in (
+        ("Changes planned", _planned(decisions)),
+        ("Recorded, a commit each", [f"{c.commit[:10]}  {c.subject}" for c in detail.changes]),
+        ("Gates", _evidence(detail)),
+        ("Policies", _policies(decisions)),
+        ("Steps", [f"{s['state']:<8} {s['id']}  {s['text']}" for s in decisions.get("steps", ())]),
+    ):
+        found = list(lines)
+        if found:
+            yield ""
+            yield click.style(title, bold=True)
+            yield from (f"  {line}" for line in found)
+
+
+def _source(entry: Entry, decisions: Json) -> str:
+    commit = dict(entry.trailers).get("Source", "")
+    return f"{commit}, with uncommitted changes" if commit and decisions.get("source_modified") else commit
+
+
+def _planned(decisions: Json) -> Iterator[str]:
+    for change in decisions.get("changes", ()):
+        yield f"{change['action']:<8} {change['address']}  {change['reason']}"
+    for drift in decisions.get("drift", ()):
+        yield f"restore  {drift['address']}  {drift['summary']}"
+
+
+def _evidence(detail: EntryDetail) -> Iterator[str]:
+    for evidence in detail.evidence:
+        verdict = click.style(evidence.verdict.value, fg="red" if evidence.verdict.blocks else "green", bold=True)
+        yield f"{evidence.gate} {verdict} on {evidence.route}@{evidence.route_revision}, {evidence.samples} samples"
+        yield from (f"  {judgement_line(j)}" for j in evidence.judgements)
+        if evidence.failing and evidence.verdict.blocks:
+            yield f"  failing rows: {', '.join(evidence.failing[:10])}"
+        yield f"  evidence {evidence.digest}"
+
+
+def _policies(decisions: Json) -> Iterator[str]:
+    for outcome in decisions.get("policies", ()):
+        sign = "✓" if outcome["ok"] else "✗"
+        reason = "" if outcome["ok"] else f": {outcome['error'] or outcome['message']}"
+        yield f"{sign} {outcome['policy']} ({outcome['severity']}) on {outcome['address']}{reason}"
+
+
+def verification_json(environment: str, found: Verification) -> dict[str, Json]:
+    """The verdict on the whole record, for programs."""
+    return {"format": 1, "environment": environment, "ok": not found.findings, **asdict(found)}
+
+
+def render_verification(environment: str, found: Verification) -> str:
+    """Green in one line; red with one finding a line."""
+    counts = f"{found.entries} entries, {found.commits} commits, {found.evidence} pieces of evidence"
+    if not found.findings:
+        anchor = f"anchored by: {found.anchor}"
+        return f"{click.style('✓ the record holds', fg='green', bold=True)}: {counts}; {anchor}; head {found.head}"
+    lines = [
+        click.style(f"✗ {len(found.findings)} findings in llmctl/{environment}", fg="red", bold=True) + f" ({counts})"
+    ]
+    lines += [f"  {f.commit[:12] or '-':<12}  {f.reason}  [{f.anchor}]" for f in found.findings]
+    return "\n".join(lines)

@@ -1,0 +1,70 @@
+"""A gate's evidence: metric, threshold, estimate, interval, verdict, and the worst rows."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+import click
+
+from llmctl.apply import GateReport
+from llmctl.core.digests import Json
+from llmctl.core.evidence import Judgement, Verdict
+
+_SIGN = {"min": "≥", "max": "≤", "max_drop": "drop ≤"}
+_COLOR = {
+    Verdict.PASS: "green",
+    Verdict.FAIL: "red",
+    Verdict.INCONCLUSIVE: "yellow",
+    Verdict.NOT_APPLICABLE: None,
+}
+
+
+def gate_json(report: GateReport) -> dict[str, Json]:
+    """The evidence as it is recorded, with the ids of the worst rows and without their texts."""
+    return {**report.evidence.to_json(), "digest": report.evidence.digest, "cached": list(report.cached)}
+
+
+def render_gate(report: GateReport) -> str:
+    """What the gate measured, and when it blocks the worst rows to look at."""
+    return "\n".join(_lines(report))
+
+
+def _lines(report: GateReport) -> Iterator[str]:
+    evidence = report.evidence
+    verdict = click.style(evidence.verdict.value, fg=_COLOR[evidence.verdict], bold=True)
+    against = f" compared with {evidence.baseline_revision[:8]}" if evidence.baseline_revision else ""
+    yield (
+        f"gate.{evidence.gate} {verdict}  {evidence.route}@{evidence.route_revision[:8]}{against}, "
+        f"{evidence.samples} samples in {evidence.seconds:.1f} s"
+    )
+    for judgement in evidence.judgements:
+        yield f"  {judgement_line(judgement, cached=judgement.metric in report.cached)}"
+    if evidence.verdict.blocks and report.worst:
+        yield click.style("  worst rows", bold=True)
+        for row in report.worst:
+            asked = "; ".join(f"{value}" for value in row.inputs.values())
+            yield f"    {row.id}  {_cut(asked)}"
+            yield click.style(f"      expected  {_cut(str(row.expected))}", fg="green")
+            yield click.style(f"      answered  {_cut(str(row.answer))}", fg="red")
+
+
+def judgement_line(j: Judgement, *, cached: bool = False) -> str:
+    """One threshold: rule, estimate, interval, verdict."""
+    rule = f"{j.metric} {_SIGN[j.rule]} {j.threshold:g}"
+    if j.verdict is Verdict.NOT_APPLICABLE:
+        return click.style(f"{rule:<28} n/a: nothing is live to compare with", dim=True)
+    text = f"{rule:<28} {_number(j.estimate):>8}  [{_number(j.lower)}, {_number(j.upper)}] at {j.confidence:.0%}"
+    more = f"  {j.samples_needed} samples would settle it" if j.samples_needed else ""
+    note = click.style("  from recorded evidence", dim=True) if cached else ""
+    return f"{text}  {click.style(j.verdict.value, fg=_COLOR[j.verdict])}{more}{note}"
+
+
+def _number(value: float) -> str:
+    if value in (float("inf"), float("-inf")):
+        return "∞" if value > 0 else "-∞"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _cut(text: str) -> str:
+    return textwrap.shorten(text.replace("\n", " "), 100, placeholder=" …")

@@ -1,0 +1,116 @@
+"""What a plan is made of. All values are frozen; nothing here reads or writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llmctl.core.address import Address
+from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.digests import Json
+from llmctl.core.resources import Desired, RecordState
+from llmctl.core.steps import Action, Step
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDiff:
+    """One field that differs: ``path`` is dotted, ``[n]`` for lists; None stands for absent."""
+
+    path: str
+    before: Json
+    after: Json
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceChange:
+    """Desired differs from recorded, for one resource."""
+
+    address: Address
+    action: Action
+    reason: str
+    before: str  # recorded revision, "" when new
+    after: str  # desired revision, "" when deleted
+    version_before: int = 0
+    version_after: int = 0
+    diffs: tuple[FieldDiff, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Live differs from recorded, for one resource. ``details`` says how, a line each."""
+
+    address: Address
+    summary: str
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GateForecast:
+    """A gate that will run, against which revision and why; ``cached`` names a verdict already proven."""
+
+    gate: Address
+    route: Address
+    revision: str
+    baseline: str
+    why: str
+    rules: tuple[str, ...]  # "exact_match ≥ 0.95"
+    cached: str = ""  # PASS, FAIL or INCONCLUSIVE from evidence whose key still stands
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyOutcome:
+    """One policy on one resource, as judged for this plan."""
+
+    policy: str
+    severity: str
+    address: Address
+    ok: bool
+    message: str
+    error: str = ""
+
+    @property
+    def denies(self) -> bool:
+        return not self.ok and (self.severity == "deny" or bool(self.error))
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the plan was made from; a saved plan is refused when any of it moved."""
+
+    desired: Mapping[str, str]  # address: digest of the resolved spec
+    serial: int
+    head: str
+    live: Mapping[str, str]  # see LiveState.fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A frozen plan: what changes, why, what proves it, and the steps that do it.
+
+    ``desired`` and ``recorded`` are what apply interprets the steps with; the plan file leaves them out
+    and they are rebuilt, and compared through ``inputs``, when it is applied.
+    """
+
+    action: str  # apply | destroy | rollback
+    desired: Desired
+    recorded: RecordState
+    changes: tuple[ResourceChange, ...]
+    drift: tuple[Drift, ...]
+    steps: tuple[Step, ...]
+    gates: tuple[GateForecast, ...]
+    impact: tuple[str, ...]  # the blast radius, one sentence a line
+    blocked: tuple[Diagnostic, ...]  # unreadable: neither changed nor taken for absent
+    inputs: Inputs
+    policies: tuple[PolicyOutcome, ...] = ()
+    denials: tuple[Diagnostic, ...] = ()  # why apply would exit 3
+    warnings: tuple[Diagnostic, ...] = ()
+    source_commit: str = ""
+    offline: bool = False
+    rollback_to: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """True when apply would have nothing to do."""
+        return not self.steps and not self.blocked

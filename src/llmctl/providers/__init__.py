@@ -1,0 +1,1 @@
+"""Providers: where resources run. One package per target; each implements ``core.protocols.Target``."""

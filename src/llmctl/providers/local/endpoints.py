@@ -1,0 +1,136 @@
+"""The endpoint provider of the local target: hands each endpoint to the engine it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.digests import Json
+from llmctl.core.errors import Conflict, LlmctlError, ProviderError
+from llmctl.core.protocols import Op
+from llmctl.core.resources import ALL, Key, Live, Reading
+from llmctl.providers.local.external import ExternalEndpoints
+from llmctl.providers.local.launch import EndpointFile, Launch, endpoint_files, endpoint_program
+from llmctl.providers.local.layout import Layout, explained
+from llmctl.providers.local.llama import LlamaEndpoints
+from llmctl.providers.local.programs import key_of_program
+from llmctl.providers.local.supervisor import Managed, Presence, Supervisor
+
+_READERS = 16
+
+
+class EndpointProvider:
+    """``core.protocols.Provider`` for endpoints, and ``HasLogs``. The state of an endpoint is its spec."""
+
+    def __init__(
+        self, layout: Layout, supervisor: Supervisor, llama: LlamaEndpoints, external: ExternalEndpoints
+    ) -> None:
+        self._layout = layout
+        self._supervisor = supervisor
+        self._llama = llama
+        self._external = external
+
+    def read_all(self) -> Reading[Json]:
+        """Every endpoint revision. With the process manager known to be down no engine is live."""
+        with explained("read the endpoints"):
+            endpoints, damaged = endpoint_files(self._layout)
+        if not self._layout.state.is_dir():
+            return Reading()
+        presence = self._supervisor.presence()
+        if presence is Presence.SILENT:
+            reason = Diagnostic(
+                "the process manager (supervisord) runs but does not answer",
+                detail=f"pid {self._supervisor.pid() or 'unknown'}",
+                hint="Run `llmctl local stop` and `llmctl local start`.",
+            )
+            return Reading(unreadable={ALL: reason})
+        managed = self._supervisor.all() if presence is Presence.UP else {}
+        if presence is Presence.DOWN:
+            endpoints = [endpoint for endpoint in endpoints if not endpoint.is_process]
+        found: dict[Key, Live[Json]] = {}
+        unreadable = {key: Diagnostic(f"endpoint {key} cannot be read", detail=why) for key, why in damaged.items()}
+        with ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="probe") as pool:
+            for endpoint, answer in zip(endpoints, pool.map(lambda e: self._read(e, managed), endpoints), strict=True):
+                if isinstance(answer, Diagnostic):
+                    unreadable[endpoint.key] = answer
+                else:
+                    found[endpoint.key] = answer
+        return Reading({**self._forgotten(managed, {*found, *unreadable}), **found}, unreadable)
+
+    def _read(self, endpoint: EndpointFile, managed: Mapping[str, Managed]) -> Live[Json] | Diagnostic:
+        try:
+            if endpoint.is_process:
+                return self._llama.read(endpoint, managed.get(endpoint_program(endpoint.key)))
+            return self._external.read(endpoint)
+        except LlmctlError as error:
+            return Diagnostic(error.summary, detail=error.detail, hint=error.hint)
+
+    def _forgotten(self, managed: Mapping[str, Managed], known: set[Key]) -> dict[Key, Live[Json]]:
+        """Processes whose file is gone: they run, so they are found, and nothing proves what they serve."""
+        keys = [(key, m) for m in managed.values() if (key := key_of_program(m.name)) and key not in known]
+        detail = "pid {}: its file in .llmctl is gone"
+        return {key: Live(key, {}, "", healthy=False, detail=detail.format(m.pid)) for key, m in keys}
+
+    def create(self, op: Op, key: Key, want: Json) -> Live[Json]:
+        with explained(f"create endpoint {key}"):
+            if _engine(key, want) == "llama.cpp":
+                return self._llama.create(op, key, want)
+            return self._external.create(op, key, want)
+
+    def update(self, op: Op, key: Key, was: Live[Json], want: Json) -> Live[Json]:
+        """Operating fields in place; what changes the process itself makes a new process."""
+        op.guard()
+        existing, now = self._unmoved(key, was)
+        if existing is None or now is None:
+            raise Conflict(f"endpoint {key} is gone", hint="Plan again.")
+        if _engine(key, want) != "llama.cpp" or not existing.is_process:
+            return self.create(op, key, want)
+        same = Launch.from_spec(key, want).identity == Launch.from_spec(key, existing.spec).identity
+        if same and now.healthy:
+            return self._llama.rewrite(op, existing, want, now)
+        return self.create(op, key, want)
+
+    def delete(self, op: Op, key: Key, was: Live[Json]) -> None:
+        op.guard()
+        existing, _ = self._unmoved(key, was)
+        with explained(f"delete endpoint {key}"):
+            if existing is not None and not existing.is_process:
+                self._external.remove(key)
+            else:
+                self._llama.remove(key)
+                self._llama.remove_logs(key)
+
+    def log_paths(self, name: str) -> Mapping[Key, Path]:
+        """The log of every revision of an endpoint that has one, also of one that failed to start."""
+        logs = self._layout.logs.glob(f"endpoint.{name}@*.log") if self._layout.logs.is_dir() else ()
+        return {Key.parse(path.name.removeprefix("endpoint.").removesuffix(".log")): path for path in sorted(logs)}
+
+    def _unmoved(self, key: Key, was: Live[Json]) -> tuple[EndpointFile | None, Live[Json] | None]:
+        """What is there now; raises ``Conflict`` when that is no longer ``was``."""
+        try:
+            existing = EndpointFile.read(self._layout.endpoint_file(key))
+        except ValueError:
+            existing = None
+        if existing is None:
+            return None, None
+        if existing.is_process and self._supervisor.presence() is not Presence.UP:
+            managed = None
+        else:
+            managed = self._supervisor.one(endpoint_program(key)) if existing.is_process else None
+        now = self._llama.read(existing, managed) if existing.is_process else self._external.read(existing)
+        moved = was.revision and now.revision and was.revision != now.revision
+        if existing.spec != was.state or moved:
+            raise Conflict(f"endpoint {key} is no longer what was read", detail=now.detail, hint="Plan again.")
+        return existing, now
+
+
+def _engine(key: Key, spec: Json) -> str:
+    name = str(spec.get("engine"))
+    if name not in ("llama.cpp", "external"):
+        raise ProviderError(
+            f"endpoint {key.name}: the local target has no engine {name}",
+            hint="Use llama.cpp or external, or override it for this environment.",
+        )
+    return name

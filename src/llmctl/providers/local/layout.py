@@ -1,0 +1,220 @@
+"""Where the local target keeps things, and how files there are written so that a crash never halves one.
+
+    .llmctl/<env>/
+        artifacts/            content by digest
+        manifests/<kind>/     one file per dataset, model and prompt revision
+        endpoints/            one file per endpoint revision: the truth that programs are rendered from
+        gateway/              secrets.json (0600), config.json (the gateway's own), listen.json
+        logs/
+        supervisord.conf      rendered; supervisord.pid; runtime.json; lock
+
+Sockets lie in a short runtime folder outside, because the path of a Unix socket is limited to about
+107 bytes. Its name is a digest of the state folder, so that a copied project has another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmctl.core.digests import Json, pretty_json
+from llmctl.core.errors import ProviderError
+from llmctl.core.resources import Key
+
+#: Room for "/supervisor.sock.1234567" below the 104 bytes that macOS allows.
+_MAX_RUNTIME_PATH = 76
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/_.+-]+\Z")  # goes into supervisord.conf as it is
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one environment. Making one creates nothing."""
+
+    state: Path  # absolute, symlinks resolved
+
+    @classmethod
+    def of(cls, root: Path, environment: str) -> Layout:
+        return cls(Path(os.path.realpath(root)) / ".llmctl" / environment)
+
+    @property
+    def artifacts(self) -> Path:
+        return self.state / "artifacts"
+
+    @property
+    def manifests(self) -> Path:
+        return self.state / "manifests"
+
+    @property
+    def endpoints(self) -> Path:
+        return self.state / "endpoints"
+
+    @property
+    def gateway(self) -> Path:
+        return self.state / "gateway"
+
+    @property
+    def secrets(self) -> Path:
+        return self.gateway / "secrets.json"
+
+    @property
+    def listen(self) -> Path:
+        return self.gateway / "listen.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.state / "logs"
+
+    @property
+    def conf(self) -> Path:
+        return self.state / "supervisord.conf"
+
+    @property
+    def pidfile(self) -> Path:
+        return self.state / "supervisord.pid"
+
+    @property
+    def runtime_note(self) -> Path:
+        return self.state / "runtime.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.state / "lock"
+
+    def endpoint_file(self, key: Key) -> Path:
+        return self.endpoints / f"{key}.json"
+
+    def log_file(self, program: str) -> Path:
+        return self.logs / f"{program}.log"
+
+    @property
+    def runtime(self) -> Path:
+        """The folder of the sockets: as noted when it was made, or else where it would be made now.
+
+        The note keeps a shell without ``XDG_RUNTIME_DIR`` from missing what one with it started. A note
+        that came along in a copy of the project names another state folder and does not count.
+        """
+        note = read_json(self.runtime_note, {})
+        if isinstance(note, dict) and note.get("state") == str(self.state) and isinstance(note.get("folder"), str):
+            return Path(note["folder"])
+        return self.fresh_runtime()
+
+    def fresh_runtime(self) -> Path:
+        """Where a runtime folder would be made now."""
+        name = hashlib.sha256(str(self.state).encode()).hexdigest()[:16]
+        base = os.environ.get("XDG_RUNTIME_DIR", "")
+        path = Path(base) / f"llmctl-{name}"
+        usable = base.startswith("/") and _PLAIN_PATH.match(base) and len(str(path)) <= _MAX_RUNTIME_PATH
+        if usable and os.path.isdir(base) and os.access(base, os.W_OK):
+            return path
+        return Path(f"/tmp/llmctl-{os.geteuid()}-{name}")
+
+    @property
+    def supervisor_socket(self) -> Path:
+        return self.runtime / "supervisor.sock"
+
+    @property
+    def admin_socket(self) -> Path:
+        return self.runtime / "admin.sock"
+
+    def make(self) -> None:
+        """Create the state folder, readable by its owner alone and kept out of git."""
+        for folder in (self.artifacts, self.manifests, self.endpoints, self.gateway, self.logs):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.state.chmod(0o700)
+        ignore = self.state.parent / ".gitignore"
+        if not ignore.exists():
+            write_atomic(ignore, b"*\n", 0o644)
+
+    def make_runtime(self) -> None:
+        """Create the runtime folder and note it. Raises ``ProviderError`` when it belongs to somebody else."""
+        folder = self.runtime
+        if not folder.is_dir():
+            folder = self.fresh_runtime()
+        folder.mkdir(mode=0o700, exist_ok=True)
+        check_owner(folder)
+        folder.chmod(0o700)
+        note = {"state": str(self.state), "folder": str(folder)}
+        if read_json(self.runtime_note, {}) != note:
+            write_json(self.runtime_note, note)
+
+    def remove(self) -> None:
+        """Delete everything: the runtime folder, the state folder, and ``.llmctl`` once it is empty."""
+        runtime = self.runtime
+        if runtime.is_dir():
+            check_owner(runtime)
+            shutil.rmtree(runtime)
+        if self.state.is_dir():
+            shutil.rmtree(self.state)
+        parent = self.state.parent
+        if parent.is_dir() and {entry.name for entry in parent.iterdir()} <= {".gitignore"}:
+            shutil.rmtree(parent)
+
+
+def check_owner(folder: Path) -> None:
+    """Raise unless ``folder`` is a real folder of this user: /tmp is open to everybody."""
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise ProviderError(
+            f"{folder} belongs to somebody else",
+            detail="The sockets of the local target would lie in it.",
+            hint="Have it removed, or set XDG_RUNTIME_DIR to a folder of your own.",
+        )
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file so that readers, and a crash, see all of it or the old one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: Json) -> None:
+    write_atomic(path, pretty_json(value).encode())
+
+
+def read_json(path: Path, default: Json = None) -> Json:
+    """The JSON in a file; ``default`` when there is no such file. Raises ``ValueError`` when it is not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return default
+
+
+@contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turn errors of the file system into a ``ProviderError`` that says what was being done."""
+    try:
+        yield
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        raise ProviderError(
+            f"cannot {doing}: {error.strerror or error}{where}",
+            hint="Check the folder's permissions and the free space on its disk.",
+        ) from error

@@ -1,0 +1,131 @@
+"""The artifact store of the local target: files by digest, immutable.
+
+A file is ``artifacts/<hex>.<bytes>``: its size is part of its name, so that a truncated one is seen
+without reading it. The full digest is checked when content comes in and when an engine starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from llmctl.core.digests import digest_bytes, digest_file
+from llmctl.core.errors import Conflict, ProviderError
+from llmctl.providers.local.layout import Layout, explained, sync_folder
+
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})\Z")
+_STORED = re.compile(r"([0-9a-f]{64})\.(\d+)\Z")
+_CHUNK = 1 << 20
+_STALE_S = 3600.0  # a temporary file of that age is from a crash
+
+
+class FileStore:
+    """``core.protocols.ArtifactStore`` in a folder. Safe for several threads and processes at once."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._folder = layout.artifacts
+        self._make = layout.make
+
+    def put_file(self, source: Path, digest: str) -> None:
+        """Store a file; raises ``Conflict`` when its content is not what ``digest`` says."""
+        if self.verified(digest):
+            return
+        with explained(f"store {source}"), source.open("rb") as file:
+            self._store(iter(lambda: file.read(_CHUNK), b""), digest, str(source))
+
+    def put_bytes(self, data: bytes) -> str:
+        digest = digest_bytes(data)
+        if not self.verified(digest):
+            with explained("store content"):
+                self._store([data], digest, "content")
+        return digest
+
+    def has(self, digest: str) -> bool:
+        """Whether the content is there, whole as far as its size tells."""
+        return any(_whole(path) for path in self._files(digest))
+
+    def path(self, digest: str) -> Path:
+        """The stored file; raises ``ProviderError`` when it is missing or truncated."""
+        files = list(self._files(digest))
+        for path in files:
+            if _whole(path):
+                return path
+        if files:
+            summary = f"{files[0].name[:12]}… in the artifact store is damaged"
+            raise ProviderError(summary, detail=str(files[0]), hint="Run `llmctl apply`: it stores it again.")
+        raise ProviderError(f"{digest[:19]}… is not in the artifact store", hint="Run `llmctl apply`: it stores it.")
+
+    def list(self) -> frozenset[str]:
+        if not self._folder.is_dir():
+            return frozenset()
+        with explained("list the artifact store"):
+            stored = ((_STORED.match(path.name), path) for path in self._folder.iterdir())
+            return frozenset(f"sha256:{match[1]}" for match, path in stored if match and _whole(path))
+
+    def delete(self, digest: str) -> None:
+        with explained("delete from the artifact store"):
+            for path in self._files(digest):
+                path.unlink(missing_ok=True)
+
+    def verified(self, digest: str) -> bool:
+        """Read all of the content and say whether it is there as its digest says; remove it when it is damaged."""
+        with explained("check the artifact store"):
+            for path in self._files(digest):
+                if not _whole(path) or digest_file(path) != digest:
+                    path.unlink(missing_ok=True)
+        return self.has(digest)
+
+    def sweep(self) -> None:
+        """Remove what a crash left half written."""
+        if self._folder.is_dir():
+            for path in self._folder.glob(".tmp-*"):
+                if path.stat().st_mtime < time.time() - _STALE_S:
+                    path.unlink(missing_ok=True)
+
+    def _files(self, digest: str) -> Iterator[Path]:
+        return self._folder.glob(f"{_hex(digest)}.*")
+
+    def _store(self, chunks: Iterable[bytes], digest: str, what: str) -> None:
+        self._make()
+        handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".tmp-")
+        try:
+            hasher = hashlib.sha256()
+            with os.fdopen(handle, "wb") as file:
+                for chunk in chunks:
+                    hasher.update(chunk)
+                    file.write(chunk)
+                size = file.tell()
+                file.flush()
+                os.fchmod(file.fileno(), 0o444)
+                os.fsync(file.fileno())
+            if hasher.hexdigest() != _hex(digest):
+                raise Conflict(
+                    f"{what} is not what was planned",
+                    detail=f"It is sha256:{hasher.hexdigest()}, planned was {digest}.",
+                    hint="It changed after the plan was made: plan again.",
+                )
+            os.replace(temporary, self._folder / f"{_hex(digest)}.{size}")
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        sync_folder(self._folder)
+
+
+def _hex(digest: str) -> str:
+    match = _DIGEST.match(digest)
+    if match is None:
+        raise ProviderError(f"{digest!r} is not a digest", hint="A digest is sha256: and 64 hex digits.")
+    return match[1]
+
+
+def _whole(path: Path) -> bool:
+    match = _STORED.match(path.name)
+    try:
+        return match is not None and path.stat().st_size == int(match[2])
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,299 @@
+"""The local target as a whole: starts, stops and destroys what runs on this machine for one environment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from llmctl.core.digests import Json
+from llmctl.core.errors import ProviderError, TransientError
+from llmctl.core.protocols import ArtifactStore, GatewayControl, Op, Provider
+from llmctl.core.resources import Environment, Key
+from llmctl.providers.local import programs
+from llmctl.providers.local.artifacts import ArtifactProvider
+from llmctl.providers.local.endpoints import EndpointProvider
+from llmctl.providers.local.external import ExternalEndpoints
+from llmctl.providers.local.gateway import LocalGateway
+from llmctl.providers.local.launch import EndpointFile, endpoint_files, endpoint_program
+from llmctl.providers.local.layout import Layout, explained, write_json
+from llmctl.providers.local.llama import LlamaEndpoints
+from llmctl.providers.local.lock import StateLock
+from llmctl.providers.local.secrets_file import SecretsFile
+from llmctl.providers.local.store import FileStore
+from llmctl.providers.local.supervisor import Managed, Presence, State, Supervisor, log_tail, started_at
+from llmctl.providers.local.wire import NoAnswer, NobodyThere, free_port, holder, is_free, local_request
+
+_POLL_S = 0.03
+_PROBE_S = 1.5
+_PORT_ATTEMPTS = 5
+_STANDS_STILL = (State.STOPPED, State.EXITED, State.FATAL)
+
+
+class ProcessRole(Enum):
+    """What a process of the local target is there for."""
+
+    SUPERVISOR = "supervisor"
+    GATEWAY = "gateway"
+    ENGINE = "engine"
+
+
+class ProcessState(Enum):
+    """What a process does, as found out just now. UNHEALTHY: it lives and does not serve what it should."""
+
+    RUNNING = "running"
+    STARTING = "starting"
+    UNHEALTHY = "unhealthy"
+    FAILING = "failing"  # it ended, and is started again after a pause
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """One process for people and programs. Times in seconds, ``started_at`` since the epoch; 0 when none runs."""
+
+    name: str
+    role: ProcessRole
+    key: Key | None  # of an engine
+    pid: int
+    state: ProcessState
+    started_at: float
+    uptime: float
+    detail: str
+
+
+class LocalTarget:
+    """``core.protocols.Target`` on this machine, under ``.llmctl/<env>/`` in ``root``. Reading creates nothing."""
+
+    providers: Mapping[str, Provider[Json]]
+    artifacts: ArtifactStore
+    gateway: GatewayControl
+
+    def __init__(self, root: Path, project: str, environment: Environment) -> None:
+        self.project = project
+        self.environment = environment
+        self._layout = Layout.of(root, environment.name)
+        self._lock = StateLock(self._layout)
+        self._store = FileStore(self._layout)
+        self._secrets = SecretsFile(self._layout, self._lock)
+        self._supervisor = Supervisor(self._layout)
+        self._llama = LlamaEndpoints(self._layout, self._lock, self._store, self._supervisor)
+        external = ExternalEndpoints(self._layout, self._lock, self._secrets)
+        self._gateway = LocalGateway(self._layout, self._supervisor, self._secrets)
+        self.artifacts = self._store
+        self.gateway = self._gateway
+        self.endpoints = EndpointProvider(self._layout, self._supervisor, self._llama, external)
+        kinds = ("dataset", "model", "prompt")
+        artifacts = {kind: ArtifactProvider(kind, self._layout, self._lock, self._store) for kind in kinds}
+        self.providers = {**artifacts, "endpoint": self.endpoints}
+
+    @property
+    def state_folder(self) -> Path:
+        return self._layout.state
+
+    def start(self, op: Op) -> None:
+        """State folder, secrets, process manager and gateway are there, and every known endpoint is started."""
+        op.guard()
+        with explained("start the local target"):
+            self._refuse_taken_port()
+            with self._lock.held():
+                self._layout.make_runtime()
+                self._store.sweep()
+                self._secrets.make()
+                presence = self._supervisor.presence()
+                if presence is Presence.SILENT and self._layout.supervisor_socket.exists():
+                    raise TransientError(
+                        "the process manager (supervisord) runs but does not answer",
+                        detail=f"pid {self._supervisor.pid() or 'unknown'}",
+                        hint="Run `llmctl local stop`, then `llmctl local start`.",
+                    )
+                op.guard()
+                if presence is not Presence.UP:
+                    self._launch(op)
+                else:
+                    self._revive()
+                self._ensure_gateway(op)
+
+    def stop(self, op: Op) -> None:
+        """Stop all processes and keep all files; ``start`` brings them back."""
+        op.guard()
+        if not self._layout.state.is_dir():
+            return
+        with explained("stop the local target"), self._lock.held():
+            op.progress("stopping all processes")
+            self._supervisor.shutdown()
+
+    def destroy(self, op: Op) -> None:
+        """Take everything away: processes, sockets, files."""
+        op.guard()
+        with explained("destroy the local target"):
+            if self._layout.state.is_dir():
+                with self._lock.held():
+                    op.progress("stopping all processes")
+                    self._supervisor.shutdown()
+                    self._layout.remove()
+            else:
+                self._supervisor.shutdown()
+                self._layout.remove()
+
+    def processes(self) -> list[ProcessInfo]:
+        """Every process that should be there or is. Empty when nothing was ever started."""
+        if not self._layout.state.is_dir():
+            return []
+        presence = self._supervisor.presence()
+        managed = self._supervisor.all() if presence is Presence.UP else {}
+        found = [self._manager_info(presence)]
+        if programs.gateway_port(self._layout):
+            found.append(self._gateway_info(presence, managed.get(programs.GATEWAY)))
+        reading = self.endpoints.read_all()
+        known = {e.key for e in endpoint_files(self._layout)[0] if e.is_process}
+        for key in sorted(known | {k for m in managed.values() if (k := programs.key_of_program(m.name))}):
+            name = endpoint_program(key)
+            live = reading.found.get(key)
+            trouble = "" if live and live.healthy else live.detail if live else ""
+            found.append(_info(name, ProcessRole.ENGINE, key, presence, managed.get(name), trouble))
+        return found
+
+    def log_paths(self) -> dict[str, Path]:
+        """Every log that exists: ``supervisord``, ``gateway`` and ``endpoint.<name>@<revision>``."""
+        logs = self._layout.logs
+        return {path.stem: path for path in sorted(logs.glob("*.log"))} if logs.is_dir() else {}
+
+    def _refuse_taken_port(self) -> None:
+        """Before anything changes: a port that the file asks for must be free or the gateway's own."""
+        port = self.environment.gateway_port
+        if not port or is_free(port):
+            return
+        if programs.gateway_port(self._layout) == port and self._gateway.read().running:
+            return
+        raise ProviderError(
+            f"port {port} is taken by {holder(port)}",
+            detail=f"The gateway of environment {self.environment.name} is to listen on it.",
+            hint="Stop that process, or set another `gateway_port` (0 takes any free one).",
+        )
+
+    def _launch(self, op: Op) -> None:
+        """Start the process manager; ports that were taken meanwhile are given up for others."""
+        op.progress("starting the process manager")
+        self._supervisor.reap()
+        for endpoint in endpoint_files(self._layout)[0]:
+            self._move_port(endpoint)
+        self._choose_gateway_port()
+        self._supervisor.write_conf(programs.wanted(self._layout))
+        self._supervisor.launch()
+
+    def _move_port(self, endpoint: EndpointFile) -> None:
+        if endpoint.is_process and not is_free(endpoint.port):
+            moved = EndpointFile(endpoint.key, endpoint.spec, free_port())
+            moved.write(self._layout.endpoint_file(endpoint.key))
+
+    def _revive(self) -> None:
+        """Start the engines that stand still or are not known to the process manager yet."""
+        managed = self._supervisor.all()
+        self._supervisor.write_conf(programs.wanted(self._layout))
+        for endpoint in endpoint_files(self._layout)[0]:
+            program = managed.get(endpoint_program(endpoint.key))
+            if endpoint.is_process and (program is None or program.state in _STANDS_STILL):
+                self._move_port(endpoint)
+                self._supervisor.add(endpoint_program(endpoint.key))
+
+    def _choose_gateway_port(self) -> int:
+        """The port the file asks for, else the kept one if it is free, else any."""
+        kept = programs.gateway_port(self._layout)
+        port = self.environment.gateway_port or (kept if kept and is_free(kept) else free_port())
+        if port != kept:
+            write_json(self._layout.listen, {"port": port})
+        return port
+
+    def _ensure_gateway(self, op: Op) -> None:
+        """The gateway runs on its port and answers; a port that somebody was faster to take is changed."""
+        for attempt in range(_PORT_ATTEMPTS):
+            managed = self._supervisor.one(programs.GATEWAY)
+            port = programs.gateway_port(self._layout)
+            moved = self.environment.gateway_port not in (0, port)
+            if managed is None or managed.state in (*_STANDS_STILL, State.BACKOFF) or moved:
+                op.guard()
+                self._supervisor.remove(programs.GATEWAY)
+                port = self._choose_gateway_port()
+                self._supervisor.write_conf(programs.wanted(self._layout))
+                self._supervisor.add(programs.GATEWAY)
+            op.progress(f"waiting for the gateway on port {port}")
+            if self._gateway_answers(op, port):
+                return
+            if self.environment.gateway_port or is_free(port) or attempt == _PORT_ATTEMPTS - 1:
+                break
+        log = log_tail(self._layout.log_file(programs.GATEWAY), lines=10)
+        raise ProviderError(
+            "the gateway cannot start",
+            detail=log,
+            hint="The lines above are the gateway's own, `llmctl logs` has more.",
+        )
+
+    def _gateway_answers(self, op: Op, port: int) -> bool:
+        """Wait until it serves clients; False when it ended instead."""
+        while True:
+            managed = self._supervisor.one(programs.GATEWAY)
+            if managed is None or managed.state in (*_STANDS_STILL, State.BACKOFF):
+                return False
+            if self._gateway.read().configs and _answers(port):
+                return True
+            if time.monotonic() > op.deadline_s:
+                raise TransientError(
+                    "the gateway was not ready in the time allowed",
+                    detail=log_tail(self._layout.log_file(programs.GATEWAY), lines=10),
+                )
+            op.guard()
+            time.sleep(_POLL_S)
+
+    def _manager_info(self, presence: Presence) -> ProcessInfo:
+        pid = self._supervisor.pid()
+        states = {Presence.UP: ProcessState.RUNNING, Presence.SILENT: ProcessState.UNHEALTHY}
+        detail = "does not answer" if presence is Presence.SILENT else ""
+        state = states.get(presence, ProcessState.STOPPED)
+        return ProcessInfo("supervisord", ProcessRole.SUPERVISOR, None, pid, state, *_times(pid), detail)
+
+    def _gateway_info(self, presence: Presence, managed: Managed | None) -> ProcessInfo:
+        reading = self._gateway.read()
+        public = _answers(programs.gateway_port(self._layout))
+        trouble = reading.unreadable or ("" if public else "its port does not answer")
+        info = _info(programs.GATEWAY, ProcessRole.GATEWAY, None, presence, managed, trouble if reading.running else "")
+        return info if info.detail else ProcessInfo(*_fields(info), reading.base_url)
+
+
+def _fields(info: ProcessInfo) -> tuple[str, ProcessRole, Key | None, int, ProcessState, float, float]:
+    return (info.name, info.role, info.key, info.pid, info.state, info.started_at, info.uptime)
+
+
+def _info(
+    name: str, role: ProcessRole, key: Key | None, presence: Presence, managed: Managed | None, trouble: str
+) -> ProcessInfo:
+    """From the process manager's word, the process table, and what a probe found wrong ("" for nothing)."""
+    if presence is Presence.SILENT:
+        return ProcessInfo(name, role, key, 0, ProcessState.UNHEALTHY, 0.0, 0.0, "the process manager does not answer")
+    if managed is None or not managed.pid:
+        failing = managed is not None and managed.state in (State.BACKOFF, State.FATAL)
+        state = ProcessState.FAILING if failing else ProcessState.STOPPED
+        return ProcessInfo(name, role, key, 0, state, 0.0, 0.0, trouble)
+    started = started_at(managed.pid)
+    if started is None:
+        return ProcessInfo(name, role, key, 0, ProcessState.FAILING, 0.0, 0.0, "it just ended")
+    state = ProcessState.RUNNING
+    if trouble:
+        state = ProcessState.STARTING if managed.state is State.STARTING else ProcessState.UNHEALTHY
+    return ProcessInfo(name, role, key, managed.pid, state, *_times(managed.pid), trouble)
+
+
+def _times(pid: int) -> tuple[float, float]:
+    """Start and uptime of a process in seconds."""
+    started = started_at(pid) if pid else None
+    return (started, max(0.0, time.time() - started)) if started else (0.0, 0.0)
+
+
+def _answers(port: int) -> bool:
+    """Whether the gateway's port answers: 200, or 503 while it has nothing to serve."""
+    try:
+        return local_request(port, "GET", "/health", timeout_s=_PROBE_S).status in (200, 503)
+    except (NobodyThere, NoAnswer):
+        return False

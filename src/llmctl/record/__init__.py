@@ -1,0 +1,39 @@
+"""The git record of an environment: state store and audit trail in one, on the branch ``llmctl/<env>``.
+
+``Reader`` reads it, ``Lock`` guards it, ``Attempt`` writes it (it is the ``Journal`` that apply is given),
+``find_interrupted`` finds what a crash left open, ``verify`` checks it for an auditor.
+"""
+
+from llmctl.record.attempt import Action, Attempt, Outcome
+from llmctl.record.layout import evidence_path, record_path, resource_json
+from llmctl.record.lock import HeldLock, Lock, LockInfo
+from llmctl.record.messages import GateClaim, Trailers
+from llmctl.record.reader import ChangeCommit, Entry, EntryDetail, Reader
+from llmctl.record.recovery import OpenAttempt, find_interrupted
+from llmctl.record.repository import Repository, open_repository
+from llmctl.record.verify import Finding, Verification, verify
+
+__all__ = [
+    "Action",
+    "Attempt",
+    "ChangeCommit",
+    "Entry",
+    "EntryDetail",
+    "Finding",
+    "GateClaim",
+    "HeldLock",
+    "Lock",
+    "LockInfo",
+    "OpenAttempt",
+    "Outcome",
+    "Reader",
+    "Repository",
+    "Trailers",
+    "Verification",
+    "evidence_path",
+    "find_interrupted",
+    "open_repository",
+    "record_path",
+    "resource_json",
+    "verify",
+]

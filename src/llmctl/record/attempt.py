@@ -1,0 +1,306 @@
+"""An attempt: the journal of one apply, its commits, and the one merge that closes it.
+
+Every change is on disk in the journal before it becomes a commit on ``refs/llmctl/<env>/attempt/<serial>``;
+that chain begins at the record's head. Closing merges it into the record, so that the first parents of
+``llmctl/<env>`` are the entries and what lies behind them are the changes.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from llmctl.core.digests import Json
+from llmctl.core.errors import LeaseLost, RecordError
+from llmctl.core.protocols import Change, Intent
+from llmctl.core.resources import RecordState, Rejection
+from llmctl.record.git import RefEdit, RefMoved
+from llmctl.record.journal import JournalFile
+from llmctl.record.layout import STATE, StateFile, decisions_path, encode
+from llmctl.record.messages import Trailers, claims, compose, encode_files, implied, merged
+from llmctl.record.objects import Batch, Tree, list_files, make_commit, now
+from llmctl.record.reader import Reader
+from llmctl.record.repository import Repository, branch, side_ref
+
+Action = Literal["apply", "destroy", "rollback", "unreject"]
+Outcome = Literal["applied", "failed", "interrupted", "aborted", "rolled back"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What an attempt is: the first line of its journal. ``base`` is the record's head it began at, "" for none."""
+
+    environment: str
+    project: str
+    serial: int
+    fence: int
+    action: str
+    actor: str
+    started_at: str
+    base: str
+    plan_digest: str = ""
+    source_commit: str = ""
+    run: str = ""
+
+    def to_json(self) -> dict[str, Json]:
+        return {"type": "attempt", "format": FORMAT, **{name: getattr(self, name) for name in self.__slots__}}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Head:
+        """Read the first line of a journal; raises ``RecordError`` for one that another version wrote."""
+        if data.get("format") != FORMAT or any(name not in data for name in cls.__slots__):
+            raise RecordError(
+                "the journal of an open attempt was written by another version of llmctl",
+                hint="Close it with that version: run its `llmctl apply`.",
+            )
+        return cls(**{name: data[name] for name in cls.__slots__})
+
+    def trailers(self, action: bool = True) -> Trailers:
+        """What every commit of the attempt says."""
+        return (
+            *((("Action", self.action),) if action else ()),
+            ("Plan", self.plan_digest),
+            ("Source", self.source_commit),
+            ("Actor", self.actor),
+            ("Run", self.run),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """How far an attempt's commits have come. ``first`` is the empty beginning of a record that had none."""
+
+    tip: str  # "" before the first commit
+    first: str
+    count: int
+    gates: Trailers  # the evidence that its commits claim
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    subject: str
+    files: Mapping[str, bytes | None]
+    trailers: Trailers
+
+
+class Attempt:
+    """One attempt, from its beginning to ``close``. It is the ``Journal`` that apply is given; thread-safe."""
+
+    def __init__(self, repository: Repository, head: Head, journal: JournalFile, chain: Chain) -> None:
+        self._repository = repository
+        self._head = head
+        self._journal = journal
+        self._chain = chain
+        self._ref = side_ref(head.environment, f"attempt/{head.serial}")
+        self._branch = branch(head.environment)
+        self._branch_at = repository.git.resolve(self._branch)  # "" where only origin's record is there
+        if self._branch_at not in ("", head.base):
+            raise self._moved()
+        self._tree = Tree(list_files(repository.git, chain.tip or head.base) if chain.tip or head.base else None)
+        self._pending: deque[_Pending] = deque()
+        self._effects = chain.count
+        self._mutex = threading.RLock()
+
+    @classmethod
+    def begin(
+        cls,
+        repository: Repository,
+        environment: str,
+        state: RecordState,
+        *,
+        fence: int,
+        action: Action,
+        plan_digest: str,
+        source_commit: str,
+        project: str,
+        actor: str,
+        run: str = "",
+    ) -> Attempt:
+        """Begin the attempt that follows ``state``; call it with the lock held.
+
+        Raises ``RecordError`` when an earlier attempt is still open, when the record cannot be written, or
+        when ``state`` is no longer its head.
+        """
+        repository.require_identity()
+        repository.require_not_checked_out(environment)
+        serial = state.serial + 1
+        if repository.git.resolve(side_ref(environment, f"attempt/{serial}")):
+            raise RecordError(
+                f"attempt {serial} of {environment} was never closed",
+                hint="Run `llmctl apply`, it closes that one first.",
+            )
+        if Reader(repository, environment).head() != state.head:
+            raise LeaseLost(
+                f"the record of {environment} moved after it was read",
+                hint="Run the command again; it plans anew on what is recorded now.",
+            )
+        head = Head(
+            environment=environment,
+            project=project,
+            serial=serial,
+            fence=fence,
+            action=action,
+            actor=actor,
+            started_at=now(),
+            base=state.head,
+            plan_digest=plan_digest,
+            source_commit=source_commit,
+            run=run,
+        )
+        path = repository.private_dir(environment) / f"attempt-{serial}.jsonl"
+        journal = JournalFile.create(path, head.to_json())
+        try:
+            return cls(repository, head, journal, Chain("", "", 0, ()))
+        except RecordError:
+            journal.remove()
+            raise
+
+    @property
+    def serial(self) -> int:
+        """The serial that the entry will have."""
+        return self._head.serial
+
+    @property
+    def fence(self) -> int:
+        """The fencing token under which the attempt works."""
+        return self._head.fence
+
+    def intend(self, step: str, effect: str, data: Mapping[str, Json]) -> Intent:
+        """Note an effect that is about to be made; returns when the note is durable."""
+        intent = Intent(uuid.uuid4().hex, step, effect, dict(data))
+        line = {"type": "intent", "id": intent.id, "step": step, "effect": effect, "data": intent.data, "at": now()}
+        self._journal.append(line)
+        with self._mutex:
+            self._effects += 1
+        return intent
+
+    def done(self, intent: Intent, outcome: str, data: Mapping[str, Json]) -> None:
+        """Note how an intended effect came out; returns when the note is durable."""
+        self._journal.append({"type": "done", "id": intent.id, "outcome": outcome, "data": dict(data), "at": now()})
+
+    def commit(self, change: Change) -> None:
+        """Make one commit of the attempt; returns when it is durable.
+
+        Changed resources and new evidence are named in trailers, by the change or else here. A change that
+        git could not take is kept in the journal, and comes before the next one. Raises ``LeaseLost`` when
+        somebody else moved the attempt or the record.
+        """
+        files = encode_files(change.files)
+        own = merged([*change.trailers, *implied(change)], self._head.trailers())
+        trailers = merged([("Serial", str(self.serial)), *own], ())
+        with self._mutex:
+            self._journal.append(
+                {
+                    "type": "change",
+                    "number": self._chain.count + len(self._pending),  # of the commit that it becomes, from 0
+                    "subject": change.subject,
+                    "files": dict(change.files),
+                    "trailers": list(trailers),
+                }
+            )
+            self._effects += 1
+            self._pending.append(_Pending(change.subject, files, trailers))
+            self._flush()
+
+    def replay(self, lines: Sequence[Mapping[str, Json]]) -> None:
+        """Commit changes that a crash left in the journal alone."""
+        with self._mutex:
+            for line in (line for line in lines if line["number"] >= self._chain.count):
+                trailers = tuple((key, value) for key, value in line["trailers"])
+                self._pending.append(_Pending(line["subject"], encode_files(line["files"]), trailers))
+            self._flush()
+
+    def close(
+        self,
+        outcome: Outcome,
+        *,
+        subject: str,
+        decisions: Json,
+        rejections: tuple[Rejection, ...],
+        trailers: Sequence[tuple[str, str]] = (),
+    ) -> str:
+        """Put the attempt into the record as one entry; returns its commit.
+
+        ``rejections`` are all that hold from now on. Raises ``LeaseLost`` when somebody else moved the
+        record; journal and commits then stay, for the next command to find.
+        """
+        if outcome not in get_args(Outcome):
+            raise ValueError(f"{outcome!r} is no outcome")
+        decided = encode(decisions_path(self.serial), decisions)
+        with self._mutex:
+            self._journal.require_open()
+            self._flush()
+            head = self._head
+            state = StateFile(
+                head.environment, head.project, head.serial, head.fence, head.source_commit, outcome, rejections
+            )
+            files = {STATE: encode(STATE, state.to_json()), decisions_path(self.serial): decided}
+            own = merged([("Serial", str(self.serial)), ("Action", head.action), ("Outcome", outcome), *trailers], ())
+            text = compose(subject, merged([*own, *self._chain.gates], head.trailers(action=False)))
+            base = self._beginning()
+            parents = [base, self._chain.tip] if self._chain.tip else [base]
+            entry = self._write(files, parents, text)
+            edits = [RefEdit(self._branch, self._branch_at, entry)]
+            if self._chain.tip:
+                edits.append(RefEdit(self._ref, self._chain.tip, ""))
+            self._swap(edits)
+            self._journal.remove()
+        return entry
+
+    def abandon(self) -> None:
+        """Forget an attempt in which nothing happened; raises ``RecordError`` when something did."""
+        with self._mutex:
+            if self._effects:
+                raise RecordError("an attempt that had effects must be closed, not abandoned")
+            self._journal.remove()
+
+    def _flush(self) -> None:
+        while self._pending:
+            change = self._pending[0]
+            parent = self._chain.tip or self._beginning()
+            commit = self._write(change.files, [parent], compose(change.subject, change.trailers))
+            unmoved = RefEdit(self._branch, self._branch_at, self._branch_at)
+            self._swap([RefEdit(self._ref, self._chain.tip, commit), unmoved])
+            gates = tuple(dict.fromkeys([*self._chain.gates, *claims(change.trailers)]))
+            self._chain = replace(self._chain, tip=commit, count=self._chain.count + 1, gates=gates)
+            self._pending.popleft()
+
+    def _beginning(self) -> str:
+        """The entry before this one. A record that has none begins with an empty commit, so that also its
+        first entry has a first parent and its changes lie behind the second."""
+        if not self._head.base and not self._chain.first:
+            text = compose(f"Begin the record of {self._head.environment}", [("Serial", "0")])
+            batch = Batch(self._repository.algorithm)
+            first = make_commit(self._repository, batch, Tree().write(batch), [], text)
+            self._chain = replace(self._chain, first=first)
+        return self._head.base or self._chain.first
+
+    def _write(self, files: Mapping[str, bytes | None], parents: Sequence[str], message: str) -> str:
+        batch = Batch(self._repository.algorithm)
+        for path, data in files.items():
+            if data is None:
+                self._tree.remove(path)
+            else:
+                self._tree.put(path, batch.add("blob", data))
+        return make_commit(self._repository, batch, self._tree.write(batch), parents, message)
+
+    def _swap(self, edits: Sequence[RefEdit]) -> None:
+        try:
+            self._repository.git.edit_refs(edits)
+        except RefMoved as error:
+            raise self._moved() from error
+
+    def _moved(self) -> LeaseLost:
+        found = self._repository.git.resolve(self._branch)
+        return LeaseLost(
+            f"the record of {self._head.environment} was changed by somebody else while this command worked",
+            detail=f"It was at {self._head.base[:12] or 'nothing'} and is at {found[:12] or 'nothing'}. "
+            f"What was done so far is in {self._journal.path} and {self._ref}.",
+            hint="Look at `llmctl audit log` for who did it, and at `llmctl drift` for what is really there.",
+        )

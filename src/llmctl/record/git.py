@@ -1,0 +1,215 @@
+"""The boundary to git: the one module that runs it and turns its errors into ``RecordError``.
+
+Only plumbing is used. The work tree, the index, HEAD and the user's branches are never written, the
+user's hooks never run, and variables that a hook sets for its own git (``GIT_DIR``, ``GIT_INDEX_FILE``)
+do not reach ours.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from llmctl.core.errors import RecordError
+
+if TYPE_CHECKING:
+    from git import Git
+
+#: The oldest git with ``core.fsync``, without which a power cut can lose what was reported as recorded.
+MINIMUM = (2, 36)
+
+# What a hook, or a user inside one, may have set for another repository or index. Variables that carry
+# configuration (GIT_CONFIG_COUNT) and identity (GIT_COMMITTER_NAME) are the user's wish and stay.
+_FOREIGN = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+    "GIT_AUTHOR_DATE",
+    "GIT_COMMITTER_DATE",
+)
+# No optional locks: `status` must not rewrite the user's index. No replace objects: they would let a
+# reader see other content than the commit ids vouch for.
+_ENVIRONMENT = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_TERMINAL_PROMPT": "0"}
+_OPTIONS = (
+    "-c", f"core.hooksPath={os.devnull}",  # update-ref would run reference-transaction
+    "-c", "core.fsmonitor=false",
+    "-c", "core.fsync=committed,reference",
+    "-c", "core.filesRefLockTimeout=2000",
+    "-c", "core.quotePath=true",
+    "-c", "user.useConfigOnly=true",  # a guessed name has no place in an audit trail
+    "-c", "i18n.commitEncoding=UTF-8",
+    "-c", "log.showSignature=false",
+)  # fmt: skip
+
+_HINTS: tuple[tuple[str, str, str], ...] = (
+    (r"not a git repository", "this folder is not in a git repository", "Run `git init` in the project's folder."),
+    (
+        r"dubious ownership",
+        "git does not trust this repository, because another user owns it",
+        "Run the `git config --global --add safe.directory …` command that git names, if you trust it.",
+    ),
+    (
+        r"tell me who you are|empty ident name|no name was given|no email was given|auto-detect email",
+        "git does not know who you are, and every change is recorded with a name",
+        'Run `git config user.name "Your Name"` and `git config user.email you@example.org`.',
+    ),
+    (
+        r"exists; cannot create|Not a directory.*refs",
+        "a branch stands where the record's branch must be",
+        "Rename the branch `llmctl`: `git branch -m llmctl llmctl-old`.",
+    ),
+    (
+        r"\.lock': File exists|Another git process",
+        "another git process writes the same ref",
+        "Try again; if no git runs, one has crashed: remove the .lock file that is named.",
+    ),
+    (r"No space left|Disk quota", "the disk with the git repository is full", "Make room and run the command again."),
+    (
+        r"Read-only file system|Permission denied|insufficient permission|unable to create",
+        "the git repository cannot be written",
+        "Check the permissions of the .git folder.",
+    ),
+    (
+        r"failed to sign|signing ?key|Load key|Couldn't (load|sign)|ssh-keygen",
+        "the commit could not be signed",
+        "Check `git config user.signingkey` and `gpg.format`, or switch commit.gpgsign off.",
+    ),
+    (
+        r"corrupt|missing blob|missing tree|bad object|bad tree|not a valid object|unable to read|inflate",
+        "the git repository is damaged",
+        "Run `git fsck` to see what is missing, and fetch the record again from where it was pushed to.",
+    ),
+)
+_MOVED = re.compile(r"but expected|reference already exists|unable to resolve reference|reference is missing")
+
+
+class RefMoved(RecordError):
+    """A ref is no longer what was expected: somebody else was faster."""
+
+
+class RefEdit(NamedTuple):
+    """One line of a ref transaction. ``old`` "" means: must not exist; ``new`` "" deletes; equal ones verify."""
+
+    ref: str
+    old: str
+    new: str
+
+
+class GitCommand:
+    """Runs git in one folder. Safe to use from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._git = _load(folder)
+
+    def run(
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        accept: Sequence[int] = (0,),
+        foreground: bool = False,
+    ) -> bytes:
+        """The output of one git command; raises ``RecordError`` for an exit status not in ``accept``.
+
+        Ctrl-C on a terminal reaches only ``foreground`` commands, so that the step in hand can still be recorded.
+        """
+        scrub = [f"-u{name}" for name in _FOREIGN if name in os.environ]
+        command = [*(["env", *scrub] if scrub else []), self._git.GIT_PYTHON_GIT_EXECUTABLE or "git", *_OPTIONS]
+        code, out, err = self._execute([*command, *arguments], stdin, foreground)
+        if code in accept:
+            return out
+        name = next(a for a in arguments if not a.startswith("-"))
+        raise explain(name, code, err.decode(errors="replace").strip())
+
+    def _execute(self, command: Sequence[str], stdin: bytes, foreground: bool) -> tuple[int, bytes, bytes]:
+        from git.exc import GitCommandNotFound
+
+        try:
+            process = self._git.execute(
+                command,
+                istream=subprocess.PIPE,
+                as_process=True,
+                env=_ENVIRONMENT,
+                start_new_session=not foreground,
+            )
+        except GitCommandNotFound as error:
+            raise _no_git() from error
+        except OSError as error:
+            raise RecordError("git could not be started", detail=str(error)) from error
+        out, err = process.communicate(stdin)
+        return process.returncode, out, err
+
+    def line(self, *arguments: str, accept: Sequence[int] = (0,)) -> str:
+        """The output of a command that answers with one line."""
+        return self.run(*arguments, accept=accept).decode(errors="surrogateescape").rstrip("\n")
+
+    def resolve(self, name: str) -> str:
+        """The object that a ref or revision names, "" when it does not exist."""
+        return self.line("rev-parse", "--quiet", "--verify", name, accept=(0, 1))
+
+    def edit_refs(self, edits: Iterable[RefEdit]) -> None:
+        """Make all edits or none; raises ``RefMoved`` when a ref is not what was expected."""
+        self.run("update-ref", "--stdin", stdin="".join(map(_edit_line, edits)).encode())
+
+
+def _edit_line(edit: RefEdit) -> str:
+    if edit.old == edit.new:
+        return f"verify {edit.ref} {edit.old}\n" if edit.old else f"verify {edit.ref}\n"
+    if not edit.new:
+        return f"delete {edit.ref} {edit.old}\n"
+    return f"update {edit.ref} {edit.new} {edit.old}\n" if edit.old else f"create {edit.ref} {edit.new}\n"
+
+
+def _load(folder: Path) -> Git:
+    """GitPython's command object; importing it takes 80 ms and looks for git on the PATH."""
+    try:
+        from git import Git
+    except ImportError as error:
+        raise _no_git() from error
+    return Git(folder)
+
+
+def _no_git() -> RecordError:
+    return RecordError("git is not installed, or not on the PATH", hint=f"Install git {_text(MINIMUM)} or newer.")
+
+
+def _text(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def require_version(git: GitCommand) -> None:
+    """Raise ``RecordError`` when git is too old for durable writes."""
+    answer = git.line("version")
+    found = re.search(r"(\d+)\.(\d+)", answer)
+    if not found or (int(found[1]), int(found[2])) < MINIMUM:
+        raise RecordError(
+            f"git is too old: {answer.removeprefix('git version ')}", hint=f"Install git {_text(MINIMUM)} or newer."
+        )
+
+
+def explain(command: str, code: int, stderr: str) -> RecordError:
+    """A failed git command in our words; what git said is the detail."""
+    detail = f"git {command}: {stderr}" if stderr else f"git {command} ended with status {code}"
+    for pattern, summary, hint in _HINTS[:4]:
+        if re.search(pattern, stderr, re.IGNORECASE):
+            return RecordError(summary, detail=detail, hint=hint)
+    if _MOVED.search(stderr):
+        return RefMoved("the record was changed by somebody else in the same moment", detail=detail, hint="Try again.")
+    for pattern, summary, hint in _HINTS[4:]:
+        if re.search(pattern, stderr, re.IGNORECASE):
+            return RecordError(summary, detail=detail, hint=hint)
+    return RecordError(f"git {command} failed", detail=detail, hint="Run `git fsck` if this comes again.")

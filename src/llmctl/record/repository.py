@@ -1,0 +1,126 @@
+"""The git repository that a project lies in, and the names of the refs that llmctl keeps there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+from llmctl.core.address import NAME
+from llmctl.core.errors import RecordError
+from llmctl.record.git import GitCommand, require_version
+
+
+def branch(environment: str) -> str:
+    """The ref of an environment's record. A branch below it is impossible, so side refs live elsewhere."""
+    _check(environment)
+    return f"refs/heads/llmctl/{environment}"
+
+
+def remote_branch(environment: str) -> str:
+    """The record as it was fetched from ``origin``."""
+    _check(environment)
+    return f"refs/remotes/origin/llmctl/{environment}"
+
+
+def side_ref(environment: str, name: str) -> str:
+    """A ref of llmctl beside the record: ``lock`` or ``attempt/<serial>``."""
+    _check(environment)
+    return f"refs/llmctl/{environment}/{name}"
+
+
+def _check(environment: str) -> None:
+    if not NAME.match(environment):
+        raise RecordError(
+            f"{environment!r} cannot name an environment's record",
+            hint="Use lower-case letters, digits, - and _, for example prod-eu.",
+        )
+
+
+class Repository:
+    """A git repository with a work tree. Made by ``open_repository``."""
+
+    def __init__(self, git: GitCommand, work_tree: Path, common_dir: Path, algorithm: str) -> None:
+        self.git = git
+        self.work_tree = work_tree
+        self.common_dir = common_dir  # shared by linked work trees, as the refs are
+        self.algorithm = algorithm  # of object ids: "sha1" or "sha256"
+
+    @cached_property
+    def signs(self) -> bool:
+        """Whether the user has every commit signed (``commit.gpgsign``)."""
+        return self.git.line("config", "--type=bool", "--get", "commit.gpgsign", accept=(0, 1)) == "true"
+
+    @cached_property
+    def identities(self) -> tuple[str, str]:
+        """Author and committer as ``Name <email>``; raises ``RecordError`` when git has none."""
+        author, committer = (self.git.line("var", f"GIT_{role}_IDENT") for role in ("AUTHOR", "COMMITTER"))
+        return author.rsplit(" ", 2)[0], committer.rsplit(" ", 2)[0]
+
+    def require_identity(self) -> None:
+        """Raise ``RecordError`` unless git knows a name and an email; call it before anything is written."""
+        _ = self.identities
+
+    def actor(self) -> str:
+        """``Name <email>`` of the committer; raises ``RecordError`` when there is none."""
+        return self.identities[1]
+
+    def head_commit(self) -> str:
+        """The commit that the work tree stands on, "" before the first one."""
+        return self.git.resolve("HEAD^{commit}")
+
+    def is_dirty(self, paths: Iterable[Path]) -> bool:
+        """Whether one of these files or folders differs from the source commit, or is not in it.
+
+        Files that are ignored do not count; a path outside the repository does.
+        """
+        inside: list[str] = []
+        for path in paths:
+            try:
+                inside.append(path.resolve().relative_to(self.work_tree).as_posix())
+            except ValueError:
+                return True
+        if not inside:
+            return False
+        options = ("--porcelain", "-z", "--untracked-files=all", "--ignore-submodules=none")
+        return self.git.run("--literal-pathspecs", "status", *options, "--", *inside) != b""
+
+    def private_dir(self, environment: str) -> Path:
+        """Where the journal of this clone lies, beside the refs. Not made here."""
+        _check(environment)
+        return self.common_dir / "llmctl" / environment
+
+    def require_not_checked_out(self, environment: str) -> None:
+        """Raise ``RecordError`` when a work tree stands on the record: writing would change it under the user."""
+        ref = branch(environment)
+        trees = self.git.run("worktree", "list", "--porcelain", "-z").decode(errors="surrogateescape").split("\0\0")
+        for tree in trees:
+            fields = dict(line.partition(" ")[::2] for line in tree.strip("\0").split("\0"))
+            if fields.get("branch") == ref:
+                raise RecordError(
+                    f"the record llmctl/{environment} is checked out in {fields.get('worktree')}",
+                    hint="Go back to your own branch there: `git switch main`. `llmctl audit show` shows the record.",
+                )
+
+
+def open_repository(path: Path) -> Repository:
+    """The repository that ``path``, a file or a folder, lies in.
+
+    Raises ``RecordError`` with what to do: no git, git too old, no repository, a bare one.
+    """
+    folder = path if path.is_dir() else path.parent
+    if not folder.is_dir():
+        raise RecordError(f"{folder} does not exist", hint="Name a folder in a git repository.")
+    git = GitCommand(folder)
+    require_version(git)
+    ask = ("rev-parse", "--path-format=absolute", "--is-bare-repository", "--is-inside-work-tree")
+    answer = git.line(*ask, "--git-common-dir", "--show-object-format").split("\n")
+    bare, inside, common_dir, algorithm = answer[0], answer[1], "\n".join(answer[2:-1]), answer[-1]
+    if inside != "true":
+        kind = "a bare git repository" if bare == "true" else "git's own folder"
+        raise RecordError(
+            f"{folder} is {kind}, without a work tree",
+            hint="Run llmctl in a clone: `git clone`, then change to its folder.",
+        )
+    work_tree = Path(git.line("rev-parse", "--path-format=absolute", "--show-toplevel"))
+    return Repository(GitCommand(work_tree), work_tree, Path(common_dir), algorithm)

@@ -1,0 +1,23 @@
+"""``llmops.yaml`` to what one environment should be, with every error found at once.
+
+``find_file`` → ``load`` → ``environment_name`` → ``resolve``. The file is read to a tree that keeps the place
+of every value; each resource becomes a typed shape; references, files, templates and what fits together are
+checked; and each resource gets its resolved spec and revision.
+"""
+
+from __future__ import annotations
+
+from llmctl.spec.datasets import dataset_rows
+from llmctl.spec.document import Document, Resolved, environment_name, find_file, load, resolve
+from llmctl.spec.schema import json_schema
+
+__all__ = [
+    "Document",
+    "Resolved",
+    "dataset_rows",
+    "environment_name",
+    "find_file",
+    "json_schema",
+    "load",
+    "resolve",
+]

@@ -1,0 +1,106 @@
+"""Collects findings by location in the tree, and gives each its place, snippet and address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from llmctl.core.address import NAME, Address
+from llmctl.core.diagnostics import Diagnostic, Severity, SourceRange, in_order
+from llmctl.core.errors import InvalidInput
+from llmctl.core.kinds import KINDS
+from llmctl.spec.nodes import Location, Mapping, Node, Scalar, find
+from llmctl.spec.source import Source
+
+KIND_OF_SECTION = {kind.section: kind.name for kind in KINDS}
+
+
+def closest(word: str, known: Iterable[str]) -> list[str]:
+    """Up to three known words that the user may have meant, the likeliest first."""
+    # Costs 6 ms to import, and only a file with an error in it needs it.
+    from difflib import get_close_matches
+
+    return get_close_matches(word, list(known), n=3, cutoff=0.6)
+
+
+def suggestion(word: str, known: Iterable[str], what: str) -> str:
+    """``did you mean …`` or the list of what there is; ``what`` names it in the plural."""
+    names = sorted(known)
+    if near := closest(word, names):
+        return "did you mean " + " or ".join(f"`{name}`" for name in near) + "?"
+    return f"{what}: {', '.join(names)}" if names else f"there are no {what} yet"
+
+
+class Report:
+    """The findings about one tree. Locations are paths in it: ``("routes", "support", "fallback", 0)``."""
+
+    def __init__(self, source: Source, tree: Node) -> None:
+        self.source = source
+        self.tree = tree
+        self._found: dict[tuple[SourceRange | None, str], Diagnostic] = {}
+        self._silent: set[int] = set()  # ids of nodes about which all has been said
+
+    @property
+    def findings(self) -> list[Diagnostic]:
+        return in_order(self._found.values())
+
+    @property
+    def errors(self) -> list[Diagnostic]:
+        return [d for d in self.findings if d.is_error]
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        return tuple(d for d in self.findings if not d.is_error)
+
+    def raise_errors(self) -> None:
+        """Raise ``InvalidInput`` with every finding when one of them is an error."""
+        if self.errors:
+            raise InvalidInput(self.findings)
+
+    def add(self, finding: Diagnostic) -> None:
+        """Add a finding; the same one again is dropped."""
+        self._found.setdefault((finding.where, finding.summary), finding)
+
+    def silence(self, location: Location) -> None:
+        """Drop all later findings about exactly this value."""
+        self._silent.add(id(find(self.tree, location)[1]))
+
+    def where(self, location: Location, *, at_key: bool = False) -> SourceRange:
+        """The place of a value, or of its key; of the nearest key above it for what is not written."""
+        key, node, whole = find(self.tree, location)
+        if (at_key or not whole) and key is not None:
+            node = key
+        if isinstance(node, Scalar):
+            return self.source.range(node.line, node.column, node.end_line, node.end_column)
+        if isinstance(node, Mapping) and key is not None:
+            return self.source.range(key.line, key.column, key.end_line, key.end_column)
+        return self.source.range(node.line, node.column)
+
+    def error(
+        self,
+        location: Location,
+        summary: str,
+        *,
+        hint: str = "",
+        detail: str = "",
+        at_key: bool = False,
+        where: SourceRange | None = None,
+    ) -> None:
+        """An error at a location, or at ``where`` when that is more precise."""
+        if id(find(self.tree, location)[1]) in self._silent:
+            return
+        place = where or self.where(location, at_key=at_key)
+        self.add(Diagnostic(summary, where=place, address=address_at(location), detail=detail, hint=hint))
+
+    def warn(self, location: Location, summary: str, *, hint: str = "", detail: str = "") -> None:
+        """A warning at a location."""
+        place, address = self.where(location), address_at(location)
+        self.add(Diagnostic(summary, Severity.WARNING, place, address, detail, hint))
+
+
+def address_at(location: Location) -> Address | None:
+    """The resource that a location lies in, if it lies in one with a proper name."""
+    if len(location) < 2:
+        return None
+    section, name = str(location[0]), str(location[1])
+    kind = KIND_OF_SECTION.get(section)
+    return Address(kind, name) if kind and NAME.match(name) else None
