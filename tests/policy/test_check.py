@@ -26,7 +26,7 @@ def findings(require: str, applies_to: str = "model") -> list[Diagnostic]:
     [
         'resource.license in ["Apache-2.0", "MIT"]',
         'resource["license"] == "MIT"',
-        'has(resource.card.intended_use) && "limitations" in resource.card',
+        'has(resource.card.intended_use) && "rank" in resource.lineage.hyperparameters',
         "resource.lineage == null || resource.lineage.trained_on.all(d, d.startsWith('faq'))",
         "resource.weights.adapters.exists(a, a.scale > 0.5)",
         'environment.target != "aws" || environment["name"] == project',
@@ -53,6 +53,7 @@ def test_accepts_what_can_be_evaluated(require: str) -> None:
         ("true ? true : resource.zzz", "resource has no field zzz", "There are: name, kind, revision, source,"),
         ('{"a": resource.b} == {} || true', "resource has no field b", "There are:"),
         ("resource.weights.digst == '' || true", "resource.weights has no field digst", "Did you mean digest?"),
+        ("resource.card.intended == '' || true", "resource.card has no field intended", "Did you mean intended_use?"),
         ("environment.nam == 'x' || true", "environment has no field nam", "Did you mean name?"),
         ("projct == 'x' || true", "unknown variable projct", "Did you mean project?"),
         ("[resource].exists(r, r.licence == 'x') || true", "resource stands alone", "resource.name"),

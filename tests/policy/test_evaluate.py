@@ -33,9 +33,11 @@ def test_a_warning_does_not_deny_but_an_error_always_does() -> None:
     (failed,) = judge('resource.license == "GPL-3.0"', model(), severity="warn")
     assert not failed.ok
     assert not failed.denies
-    (broken,) = judge('resource.card.use == "x"', model(card={}), severity="warn")
+    (broken,) = judge(
+        "resource.lineage.hyperparameters.rank < 9", model(lineage={"hyperparameters": {}}), severity="warn"
+    )
     assert broken.denies
-    assert broken.error == "a key is not there: use"
+    assert broken.error == "a key is not there: rank"
 
 
 @pytest.mark.parametrize(
@@ -58,8 +60,9 @@ def test_what_cannot_be_told_is_a_denial(require: str, error: str) -> None:
 
 
 def test_a_number_beyond_64_bits_still_compares() -> None:
-    assert judge("resource.card.n > 1", model(card={"n": 2**80}))[0].ok
-    assert judge("resource.card.n < 1", model(card={"n": 2**80}))[0].denies
+    large = model(lineage={"hyperparameters": {"n": 2**80}})
+    assert judge("resource.lineage.hyperparameters.n > 1", large)[0].ok
+    assert judge("resource.lineage.hyperparameters.n < 1", large)[0].denies
 
 
 def test_every_field_is_there_and_null_when_not_set() -> None:

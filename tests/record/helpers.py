@@ -17,9 +17,6 @@ from llmctl.record import (
     Attempt,
     Reader,
     Repository,
-    evidence_path,
-    record_path,
-    resource_json,
 )
 
 ENV = "dev"
@@ -63,8 +60,8 @@ def put(resource: Recorded, subject: str = "") -> Change:
     """A change that records one resource, as apply makes it."""
     return Change(
         subject or f"Create {resource.address} v{resource.version}",
-        {record_path(resource.address): resource_json(resource)},
-        [("Action", "create"), ("Resource", str(resource.address)), ("Revision", resource.revision)],
+        {resource.address: resource},
+        trailers=[("Action", "create"), ("Resource", str(resource.address)), ("Revision", resource.revision)],
     )
 
 
@@ -90,7 +87,7 @@ def evidence(
 
 
 def prove(found: Evidence, subject: str = "") -> Change:
-    return Change(subject or f"Gate {found.gate}: {found.verdict.value}", {evidence_path(found): found.to_json()})
+    return Change(subject or f"Gate {found.gate}: {found.verdict.value}", evidence=[found])
 
 
 def begin(

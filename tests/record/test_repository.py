@@ -236,11 +236,10 @@ def test_hooks_never_run(folder: Path, tmp_path: Path) -> None:
 def test_a_branch_in_the_way_is_explained(folder: Path) -> None:
     git(folder, "branch", "llmctl")
     repository = open_repository(folder)
-    attempt = begin(repository)
-    attempt.commit(put(recorded("prompt.answer")))
     with pytest.raises(RecordError, match="a branch stands") as caught:
-        attempt.close("applied", subject="x", decisions={}, rejections=())
+        begin(repository)
     assert "git branch -m llmctl" in caught.value.hint
+    assert not repository.private_dir(ENV).exists()
 
 
 def test_a_record_that_is_checked_out_is_not_written(repository: Repository, folder: Path) -> None:

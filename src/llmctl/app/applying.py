@@ -19,7 +19,8 @@ from llmctl.core.exits import ExitCode, first_that_applies
 from llmctl.core.protocols import Op
 from llmctl.core.resources import Desired, Rejection
 from llmctl.plan import Plan, moved, plan_digest, plan_json, read_plan
-from llmctl.record import Attempt, HeldLock, Lock, find_interrupted
+from llmctl.record import Action, Attempt, HeldLock, Lock, find_interrupted
+from llmctl.record import Outcome as Ending
 
 _START_S = 60.0
 
@@ -39,7 +40,7 @@ class Request:
     reason: str = ""
 
     @property
-    def action(self) -> str:
+    def action(self) -> Action:
         return "destroy" if self.destroy else "apply" if self.rollback_to is None else "rollback"
 
 
@@ -253,12 +254,12 @@ def _effect(run: Run, step: str, effect: str, do: Callable[[], None]) -> None:
     run.journal.done(intent, "ok", {})
 
 
-def _word(code: ExitCode, request: Request) -> str:
+def _word(code: ExitCode, request: Request) -> Ending:
     if code is ExitCode.INTERRUPTED:
         return "interrupted"
     if code is not ExitCode.OK:
         return "failed"
-    return {"rollback": "rolled back", "destroy": "destroyed"}.get(request.action, "applied")
+    return "rolled back" if request.action == "rollback" else "applied"
 
 
 def _subject(request: Request, result: ApplyResult | None, code: ExitCode) -> str:

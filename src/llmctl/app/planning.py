@@ -15,7 +15,7 @@ from llmctl.core.evidence import Evidence
 from llmctl.core.resources import Desired, RecordState, Resource
 from llmctl.core.secrets import SecretRef
 from llmctl.plan import GateForecast, Plan, PolicyOutcome, build_plan
-from llmctl.record import find_interrupted
+from llmctl.record import Lock, find_interrupted
 
 
 def plan(workspace: Workspace, *, offline: bool = False) -> Plan:
@@ -39,6 +39,7 @@ def plan_for(
     """Plan any desired state: the file's, an earlier entry's (rollback), or none at all (destroy)."""
     recorded = workspace.reader.state()
     seen = None if offline else live.read(workspace.target)
+    notes = [*warnings, *_unset(secrets), *_unfinished(workspace)]
     interrupted = find_interrupted(workspace.repository, workspace.environment.name)
     if seen is not None and interrupted is None:
         _refuse_if_live_is_ahead(recorded, seen)
@@ -51,15 +52,6 @@ def plan_for(
         rollback_to=rollback_to,
         source_commit=workspace.repository.head_commit(),
     )
-    notes = [*warnings, *_unset(secrets)]
-    if interrupted is not None:
-        notes.append(
-            Diagnostic(
-                interrupted.describe(),
-                Severity.WARNING,
-                hint="The next `llmctl apply` records what it did, and goes on.",
-            )
-        )
     known = workspace.reader.evidence() if made.gates else []
     return replace(
         made,
@@ -93,6 +85,25 @@ def _refuse_if_live_is_ahead(recorded: RecordState, seen: live.LiveState) -> Non
         )
 
 
+def in_progress(workspace: Workspace) -> tuple[str, str]:
+    """Who works on the environment now, and which apply never ended; "" for none."""
+    lock = Lock(workspace.repository, workspace.environment.name).peek()
+    if lock is not None and not lock.abandoned:
+        return ("" if lock.pid == os.getpid() else lock.describe()), ""
+    found = find_interrupted(workspace.repository, workspace.environment.name)
+    return "", found.describe() if found else ""
+
+
+def _unfinished(workspace: Workspace) -> list[Diagnostic]:
+    working, interrupted = in_progress(workspace)
+    if working:
+        return [Diagnostic(f"somebody applies at this moment: {working}", Severity.WARNING, hint="Plan again later.")]
+    if interrupted:
+        hint = "The next `llmctl apply` records what it did, and goes on."
+        return [Diagnostic(interrupted, Severity.WARNING, hint=hint)]
+    return []
+
+
 def _unset(secrets: Iterable[tuple[object, SecretRef]]) -> list[Diagnostic]:
 
     return [
@@ -110,7 +121,7 @@ def _policies(desired: Desired) -> tuple[PolicyOutcome, ...]:
     specs = {a.name: r.spec for a, r in desired.resources.items() if a.kind == "policy"}
     return tuple(
         PolicyOutcome(r.policy, r.severity, r.address, r.ok, r.message, r.error)
-        for r in policy.evaluate(specs, desired.resources, desired.environment, desired.project)
+        for r in policy.evaluate(specs, desired.resources, desired.environment, project=desired.project)
     )
 
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llmctl import live
-from llmctl.app.planning import plan_for
+from llmctl.app.planning import in_progress, plan_for
 from llmctl.app.workspace import Workspace
 from llmctl.core.address import Address
 from llmctl.core.resources import Desired, Key, RecordState, Resource
 from llmctl.plan import Drift, Plan
 from llmctl.plan.drift import observe, used_endpoints
-from llmctl.record import Lock, find_interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +71,7 @@ def status(workspace: Workspace) -> Status:
     state = workspace.reader.state()
     seen = live.read(workspace.target)
     observed = observe(state, seen, frozenset())
-    lock = Lock(workspace.repository, workspace.environment.name).peek()
-    interrupted = find_interrupted(workspace.repository, workspace.environment.name)
+    working, interrupted = in_progress(workspace)
     gateway = seen.gateway
     return Status(
         environment=workspace.environment.name,
@@ -83,11 +81,13 @@ def status(workspace: Workspace) -> Status:
         gateway=gateway.unreadable or ("serving" if gateway.running else "down"),
         routes=tuple(_routes(state, seen)),
         endpoints=tuple(_endpoints(state, seen)),
-        processes=tuple(Process(p.name, p.pid, p.state, p.uptime_s, p.detail) for p in workspace.target.processes()),
+        processes=tuple(
+            Process(p.name, p.pid, p.state.value, p.uptime, p.detail) for p in workspace.target.processes()
+        ),
         drift=observed.drift,
         unreadable=tuple(f"{d.address or 'target'}: {d.summary}" for d in observed.blocked),
-        lock=lock.describe() if lock else "",
-        interrupted=interrupted.describe() if interrupted and not lock else "",
+        lock=working,
+        interrupted=interrupted,
     )
 
 

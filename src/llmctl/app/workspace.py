@@ -42,14 +42,14 @@ def open_workspace(file: str | None, environment: str | None) -> Workspace:
     """Find and read ``llmops.yaml`` and choose the environment. Raises ``InvalidInput``."""
     document = spec.load(spec.find_file(file, Path.cwd()))
     name = spec.environment_name(document, environment)
-    return Workspace(document, spec.environment(document, name))
+    return Workspace(document, document.environments[name])
 
 
 def record_reader(file: str | None, environment: str | None) -> tuple[record.Repository, record.Reader]:
     """Open a record for reading without needing a valid ``llmops.yaml``: an auditor has only the repository."""
     start = Path(file).resolve().parent if file else Path.cwd()
     repository = record.open_repository(start)
-    known = record.environments(repository)
+    known = record.recorded_environments(repository)
     if environment is None and len(known) != 1:
         raise InvalidInput(
             [

@@ -310,9 +310,7 @@ def gate_request(run: Run, step: RunGate) -> GateRequest:
     """What the gate's runner needs: the gate's spec and the rows of its dataset, from the artifact store."""
     gate = run.plan.desired.resources[step.address]
     path = run.target.artifacts.path(gate.spec["dataset_digest"])
-    rows = tuple(
-        Row(str(values.get("id", line)), values) for line, values in dataset_rows(path, gate.spec["dataset_format"])
-    )
+    rows = tuple(Row.of(line, values) for line, values in dataset_rows(path, gate.spec["dataset_format"]))
     return GateRequest(
         gate=step.address.name,
         gate_revision=gate.revision,

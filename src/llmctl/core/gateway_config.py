@@ -32,7 +32,7 @@ class Upstream:
             "base_url": self.base_url,
             "model": self.model,
             "secret": self.secret,
-            "timeout_s": self.timeout_s,
+            "timeout_s": float(self.timeout_s),  # 60 and 60.0 are one configuration, so one revision
         }
 
     @classmethod
@@ -86,7 +86,7 @@ class Lease:
     expires_at: float  # seconds since the epoch
 
     def to_json(self) -> dict[str, Json]:
-        return {"serial": self.serial, "fence": self.fence, "expires_at": self.expires_at}
+        return {"serial": self.serial, "fence": self.fence, "expires_at": float(self.expires_at)}
 
 
 @dataclass(frozen=True, slots=True)

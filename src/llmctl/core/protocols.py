@@ -156,10 +156,9 @@ class Change:
     """
 
     subject: str
-    files: Mapping[str, Json | None] = field(default_factory=dict)
-    trailers: Sequence[tuple[str, str]] = ()
     resources: Mapping[Address, Recorded | None] = field(default_factory=dict)
     evidence: Sequence[Evidence] = ()
+    trailers: Sequence[tuple[str, str]] = ()
 
 
 @runtime_checkable
@@ -179,9 +178,14 @@ class HasLogs(Protocol):
 class Target(Protocol):
     """Where an environment runs: its providers by kind, artifact store and gateway."""
 
-    providers: Mapping[str, Provider[Json]]
-    artifacts: ArtifactStore
-    gateway: GatewayControl
+    @property
+    def providers(self) -> Mapping[str, Provider[Json]]: ...
+
+    @property
+    def artifacts(self) -> ArtifactStore: ...
+
+    @property
+    def gateway(self) -> GatewayControl: ...
 
     def start(self, op: Op) -> None:
         """Make the target ready for effects (for ``local``: process manager and gateway run)."""

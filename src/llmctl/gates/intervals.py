@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, fsum
 
 from llmctl.gates.bets import BETS, refutes
 from llmctl.gates.sizes import QUANTILE, smallest
@@ -42,9 +42,10 @@ def share(successes: int, samples: int, confidence: float) -> Interval:
     """Clopper-Pearson bounds of a probability."""
     if samples == 0:
         return Interval(0.0, 0.0, 1.0, 0, "clopper-pearson")
+    estimate = successes / samples
     lower = _share_lower(successes, samples, confidence)
     upper = 1 - _share_lower(samples - successes, samples, confidence)
-    return Interval(successes / samples, lower, upper, samples, "clopper-pearson")
+    return Interval(estimate, min(lower, estimate), max(upper, estimate), samples, "clopper-pearson")
 
 
 def share_needed(successes: int, samples: int, confidence: float, threshold: float) -> int:
@@ -61,7 +62,7 @@ def mean(values: Sequence[float], confidence: float) -> Interval:
     """Bounds of the mean of values between 0 and 1, by bets."""
     if not values:
         return Interval(0.0, 0.0, 1.0, 0, "bets")
-    estimate = sum(values) / len(values)
+    estimate = fsum(values) / len(values)
     lower = mean_lower(values, confidence)
     upper = 1 - mean_lower([1 - v for v in values], confidence)
     return Interval(estimate, min(lower, estimate), max(upper, estimate), len(values), "bets")
@@ -72,14 +73,14 @@ def mean_drop(drops: Sequence[float], confidence: float) -> Interval:
     if not drops:
         return Interval(0.0, -1.0, 1.0, 0, "paired bets")
     inner = mean([(1 - drop) / 2 for drop in drops], confidence)
-    estimate = sum(drops) / len(drops)
+    estimate = fsum(drops) / len(drops)
     lower, upper = 1 - 2 * inner.upper, 1 - 2 * inner.lower
     return Interval(estimate, min(lower, estimate), max(upper, estimate), len(drops), "paired bets")
 
 
 def mean_lower(values: Sequence[float], confidence: float) -> float:
     """The largest mean that the bets refute, 0 when they refute none."""
-    low, high = 0.0, sum(values) / len(values)
+    low, high = 0.0, fsum(values) / len(values)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         if middle > 0 and refutes(_log_wins(values, middle), len(values), 1 - confidence):
@@ -91,7 +92,7 @@ def mean_lower(values: Sequence[float], confidence: float) -> float:
 
 def mean_needed(values: Sequence[float], confidence: float, threshold: float) -> int:
     """Rows like these after which the bets settle the threshold; 0 for never."""
-    estimate = sum(values) / len(values)
+    estimate = fsum(values) / len(values)
     if estimate == threshold:
         return 0
     above = estimate > threshold
@@ -114,8 +115,9 @@ def quantile(values: Sequence[float], confidence: float, ceiling: float) -> Inte
     below = [float(bdtr(rank, count, QUANTILE)) for rank in range(count)]
     upper = next((ranked[rank] for rank in range(count) if below[rank] >= confidence), ceiling)
     lower = next((ranked[rank] for rank in reversed(range(count)) if below[rank] <= 1 - confidence), 0.0)
-    # below[rank] belongs to the rank-th value counted from 0: fewer than rank + 1 at or below the quantile.
-    return Interval(ranked[ceil(QUANTILE * count) - 1], lower, upper, count, "order statistics")
+    # At low confidence both ranks may lie on one side of the estimate's.
+    estimate = ranked[ceil(QUANTILE * count - 1e-9) - 1]
+    return Interval(estimate, min(lower, estimate), max(upper, estimate), count, "order statistics")
 
 
 def quantile_needed(values: Sequence[float], confidence: float, threshold: float) -> int:

@@ -119,5 +119,5 @@ def _least_won(lost: int, won: int, samples: int, drop: float, b: Floats) -> Flo
     seen = (samples * drop + won - lost) / sqrt(max(won + lost + scale, 1e-9))
     # rank(c) = (nδ + c - b) / sqrt(c + b + n|δ|) ≥ seen, a quadratic in that root.
     root = (seen + np.sqrt(seen**2 + 4 * (2 * b + scale - samples * drop))) / 2
-    least: Floats = np.ceil(np.maximum(root, 0.0) ** 2 - b - scale - 1e-7)
+    least: Floats = np.ceil(root**2 - b - scale - 1e-7)
     return least

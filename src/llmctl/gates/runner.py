@@ -1,8 +1,10 @@
-"""Ask the gateway every row of a dataset, at bounded concurrency, and measure each request."""
+"""Ask the gateway every row of a dataset, at bounded concurrency, and measure each request.
+
+asyncio and aiohttp load on first use: this room is also imported to validate a file.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from llmctl.core.errors import Interrupted, ProviderError, TransientError
 from llmctl.core.protocols import GateAccess
 
 if TYPE_CHECKING:
+    import asyncio
+
     import aiohttp
 
 TIMEOUT_S = 30.0
@@ -22,6 +26,7 @@ REVISION_HEADER = "x-llmctl-revision"
 _LONGEST_ERROR = 300
 _POLL_S = 0.02
 _MASK = "**********"
+_SHORTEST_SECRET = 8  # a shorter one stands in many a text by chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ class Target:
     def masked(self, text: str) -> str:
         """A text of the other side, which may echo what it was sent."""
         token = self.access.token.reveal()
-        return text.replace(token, _MASK) if token else text
+        return text.replace(token, _MASK) if len(token) >= _SHORTEST_SECRET else text
 
 
 def ask(
@@ -72,7 +77,14 @@ def ask(
     """
     if cancelled.is_set():
         raise Interrupted("interrupted")
-    return asyncio.run(_ask(target, questions, concurrency, progress, cancelled)) if questions else []
+    if not target.access.token.reveal().isprintable():
+        # aiohttp would refuse such a header with a message that shows it.
+        raise ProviderError("the gate's token cannot be sent: it has a line break", hint="Run `llmctl doctor`.")
+    if not questions:
+        return []
+    import asyncio
+
+    return asyncio.run(_ask(target, questions, concurrency, progress, cancelled))
 
 
 async def _ask(
@@ -82,6 +94,8 @@ async def _ask(
     progress: Callable[[int], None],
     cancelled: Event,
 ) -> list[Answer]:
+    import asyncio
+
     import aiohttp
 
     answers: list[Answer | None] = [None] * len(questions)
@@ -112,6 +126,7 @@ async def _warm_up(session: aiohttp.ClientSession, target: Target, question: Map
 
 async def _unless(cancelled: Event, tasks: list[asyncio.Task[None]]) -> None:
     """Wait for the tasks; at the first failure, or when cancelled, stop them all and raise."""
+    import asyncio
 
     async def watch() -> None:
         while not cancelled.is_set():
@@ -154,11 +169,6 @@ async def _one(session: aiohttp.ClientSession, target: Target, question: Mapping
         return target.failed(f"no answer within {target.timeout_s:g} s")
     except aiohttp.ClientError as error:
         return target.failed(f"the connection broke: {type(error).__name__}")
-    except ValueError:
-        # aiohttp refuses a header with a line break, and its message would show the token.
-        raise ProviderError(
-            "the gate's token cannot be sent", hint="Run `llmctl local stop`, then apply again."
-        ) from None
     return _read(target, response.status, response.headers.get(REVISION_HEADER, ""), body, latency_ms)
 
 

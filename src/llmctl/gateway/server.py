@@ -66,7 +66,7 @@ async def _serve(settings: Settings, state: State, admin_listener: socket.socket
         PublicApi(state, upstreams, stats, metrics).app(),
         access_log=None,
         handler_cancellation=True,
-        shutdown_timeout=_DRAIN_S,
+        shutdown_timeout=_DRAIN_S / 2,  # aiohttp waits for it twice before it cancels handlers
         keepalive_timeout=_IDLE_CLIENT_S,
     )
     admin = web.AppRunner(AdminApi(state, stats, metrics).app(), access_log=None, shutdown_timeout=1.0)

@@ -4,7 +4,7 @@ Null safety, in one place. Every field of the kind is there: one that is not set
 ``NESTED`` that is set has all its fields too (``resource.weights.remote == null`` for local weights); one
 that is not set is ``null`` itself, and reading a field of ``null`` is an error, which denies. To allow it,
 say so: ``resource.lineage == null || resource.lineage.base == "tiny-base"``. Objects with free keys
-(``card``, ``options`` …) have what the user wrote: ask with ``has(resource.card.intended_use)``.
+(``options``, ``parameters``, ``lineage.hyperparameters`` …) have what the user wrote: ask with ``has(…)``.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 NESTED: Mapping[str, tuple[str, ...]] = {
     "weights": ("digest", "adapters", "remote"),
     "lineage": ("base", "trained_on", "method", "hyperparameters"),
+    "card": ("intended_use", "limitations"),
     "api_key": ("env",),
     "replicas": ("min", "max"),
     "template": ("messages", "variables", "parameters"),

@@ -5,12 +5,11 @@
 """
 
 from llmctl.record.attempt import Action, Attempt, Outcome
-from llmctl.record.layout import evidence_path, record_path, resource_json
 from llmctl.record.lock import HeldLock, Lock, LockInfo
 from llmctl.record.messages import GateClaim, Trailers
 from llmctl.record.reader import ChangeCommit, Entry, EntryDetail, Reader
 from llmctl.record.recovery import OpenAttempt, find_interrupted
-from llmctl.record.repository import Repository, open_repository
+from llmctl.record.repository import Repository, open_repository, recorded_environments
 from llmctl.record.verify import Finding, Verification, verify
 
 __all__ = [
@@ -30,10 +29,8 @@ __all__ = [
     "Repository",
     "Trailers",
     "Verification",
-    "evidence_path",
     "find_interrupted",
     "open_repository",
-    "record_path",
-    "resource_json",
+    "recorded_environments",
     "verify",
 ]

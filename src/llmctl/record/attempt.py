@@ -21,7 +21,7 @@ from llmctl.core.resources import RecordState, Rejection
 from llmctl.record.git import RefEdit, RefMoved
 from llmctl.record.journal import JournalFile
 from llmctl.record.layout import STATE, StateFile, decisions_path, encode
-from llmctl.record.messages import Trailers, claims, compose, encode_files, implied, merged
+from llmctl.record.messages import Trailers, claims, compose, encode_files, files_of, implied, merged
 from llmctl.record.objects import Batch, Tree, list_files, make_commit, now
 from llmctl.record.reader import Reader
 from llmctl.record.repository import Repository, branch, side_ref
@@ -92,7 +92,9 @@ class _Pending:
 class Attempt:
     """One attempt, from its beginning to ``close``. It is the ``Journal`` that apply is given; thread-safe."""
 
-    def __init__(self, repository: Repository, head: Head, journal: JournalFile, chain: Chain) -> None:
+    def __init__(
+        self, repository: Repository, head: Head, journal: JournalFile, chain: Chain, effects: int = 0
+    ) -> None:
         self._repository = repository
         self._head = head
         self._journal = journal
@@ -104,7 +106,7 @@ class Attempt:
             raise self._moved()
         self._tree = Tree(list_files(repository.git, chain.tip or head.base) if chain.tip or head.base else None)
         self._pending: deque[_Pending] = deque()
-        self._effects = chain.count
+        self._effects = chain.count + effects
         self._mutex = threading.RLock()
 
     @classmethod
@@ -127,19 +129,8 @@ class Attempt:
         Raises ``RecordError`` when an earlier attempt is still open, when the record cannot be written, or
         when ``state`` is no longer its head.
         """
-        repository.require_identity()
-        repository.require_not_checked_out(environment)
+        _require_room(repository, environment, state)
         serial = state.serial + 1
-        if repository.git.resolve(side_ref(environment, f"attempt/{serial}")):
-            raise RecordError(
-                f"attempt {serial} of {environment} was never closed",
-                hint="Run `llmctl apply`, it closes that one first.",
-            )
-        if Reader(repository, environment).head() != state.head:
-            raise LeaseLost(
-                f"the record of {environment} moved after it was read",
-                hint="Run the command again; it plans anew on what is recorded now.",
-            )
         head = Head(
             environment=environment,
             project=project,
@@ -191,7 +182,8 @@ class Attempt:
         git could not take is kept in the journal, and comes before the next one. Raises ``LeaseLost`` when
         somebody else moved the attempt or the record.
         """
-        files = encode_files(change.files)
+        files = files_of(change)
+        encoded = encode_files(files)
         own = merged([*change.trailers, *implied(change)], self._head.trailers())
         trailers = merged([("Serial", str(self.serial)), *own], ())
         with self._mutex:
@@ -200,12 +192,12 @@ class Attempt:
                     "type": "change",
                     "number": self._chain.count + len(self._pending),  # of the commit that it becomes, from 0
                     "subject": change.subject,
-                    "files": dict(change.files),
+                    "files": files,
                     "trailers": list(trailers),
                 }
             )
             self._effects += 1
-            self._pending.append(_Pending(change.subject, files, trailers))
+            self._pending.append(_Pending(change.subject, encoded, trailers))
             self._flush()
 
     def replay(self, lines: Sequence[Mapping[str, Json]]) -> None:
@@ -304,3 +296,22 @@ class Attempt:
             f"What was done so far is in {self._journal.path} and {self._ref}.",
             hint="Look at `llmctl audit log` for who did it, and at `llmctl drift` for what is really there.",
         )
+
+
+def _require_room(repository: Repository, environment: str, state: RecordState) -> None:
+    """Raise for everything that would later keep the attempt out of the record, before any effect is made."""
+    repository.require_identity()
+    repository.require_not_checked_out(environment)
+    serial = state.serial + 1
+    if repository.git.resolve(side_ref(environment, f"attempt/{serial}")):
+        raise RecordError(
+            f"attempt {serial} of {environment} was never closed",
+            hint="Run `llmctl apply`, it closes that one first.",
+        )
+    if Reader(repository, environment).head() != state.head:
+        raise LeaseLost(
+            f"the record of {environment} moved after it was read",
+            hint="Run the command again; it plans anew on what is recorded now.",
+        )
+    local = repository.git.resolve(branch(environment))
+    repository.git.edit_refs([RefEdit(branch(environment), local, local)])  # takes the ref's lock, so it can be written

@@ -28,6 +28,11 @@ class JournalContent:
         return [line for line in self.lines if line["type"] == "change"]
 
     @property
+    def effects(self) -> int:
+        """How many lines speak of something that happened, or may have."""
+        return sum(1 for line in self.lines if line["type"] != "recovered")
+
+    @property
     def open_intents(self) -> tuple[Intent, ...]:
         """Intents without an outcome: effects that were made, or half made, or not."""
         finished = {line["id"] for line in self.lines if line["type"] == "done"}

@@ -50,6 +50,14 @@ class LockInfo:
         """Whether the lease is over by this machine's clock."""
         return time.time() >= self.lease_until
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether anybody may take the lock over: its lease is over, or its process is gone from this machine."""
+        if self.lapsed:
+            return True
+        # A pid says something only on the same boot of the same machine; elsewhere the lease alone counts.
+        return self.host == socket.gethostname() and self.boot == _boot() and not _alive(self)
+
     def describe(self) -> str:
         """One line for people."""
         return f"{self.holder} on {self.host}, pid {self.pid}, `{self.command}`, since {self.started_at}"
@@ -157,7 +165,7 @@ class Lock:
         """
         for _ in range(_TRIES):
             blob, info = self._read()
-            if info and not _may_take_over(info):
+            if info and not info.abandoned:
                 raise self._locked(info)
             recorded = Reader(self._repository, self._environment).summary()
             fence = 1 + max(at_least, recorded.fence if recorded else 0, info.fence if info else 0)
@@ -227,13 +235,6 @@ def _describe_us(holder: str, command: str, fence: int, lease_s: float) -> LockI
         fence=fence,
         nonce=uuid.uuid4().hex,
     )
-
-
-def _may_take_over(info: LockInfo) -> bool:
-    if info.lapsed:
-        return True
-    # A pid says something only on the same boot of the same machine; elsewhere the lease alone counts.
-    return info.host == socket.gethostname() and info.boot == _boot() and not _alive(info)
 
 
 def _alive(info: LockInfo) -> bool:

@@ -11,7 +11,7 @@ from llmctl.core.digests import Json
 from llmctl.core.errors import RecordError
 from llmctl.core.evidence import Verdict
 from llmctl.core.protocols import Change
-from llmctl.record.layout import address_at, content_digest, encode, evidence_at, parse_evidence, parse_resource
+from llmctl.record.layout import address_at, encode, evidence_at, evidence_path, record_path, resource_json
 
 PREFIX = "Llmctl-"
 _TRAILER = re.compile(r"(Llmctl-[A-Za-z]+): (.*)\Z")
@@ -94,50 +94,45 @@ def merged(given: Iterable[tuple[str, str]], standard: Iterable[tuple[str, str]]
 
 
 def implied(change: Change) -> Trailers:
-    """The trailers that a change's files make necessary and that it does not give itself.
+    """The trailers that a change makes necessary and that it does not give itself.
 
-    Every changed resource is named, and every new evidence file is claimed with its verdict.
+    Every changed resource is named, and every new piece of evidence is claimed with its verdict.
     """
     given = merged(change.trailers, ())
     named = set(values(given, "Resource"))
     claimed = set(values(given, "Gate"))
     result: list[tuple[str, str]] = []
-    for path, content in sorted(change.files.items()):
-        address = address_at(path)
-        if address and str(address) not in named:
+    for address, recorded in sorted(change.resources.items()):
+        if str(address) not in named:
             result.append((PREFIX + "Resource", str(address)))
-            if content is not None:
-                result.append((PREFIX + "Revision", str(content["revision"])))
-        evidence = evidence_at(path)
-        if evidence and content is not None:
-            claim = str(GateClaim(evidence[0], Verdict(content["verdict"]), evidence[1]))
-            if claim not in claimed:
-                result.append((PREFIX + "Gate", claim))
+            if recorded is not None:
+                result.append((PREFIX + "Revision", recorded.revision))
+    for evidence in change.evidence:
+        claim = str(GateClaim(evidence.gate, evidence.verdict, evidence.digest))
+        if claim not in claimed:
+            result.append((PREFIX + "Gate", claim))
     return tuple(result)
 
 
+def files_of(change: Change) -> dict[str, Json | None]:
+    """The files that a change writes; ``None`` deletes. Raises ``RecordError`` for names that have no place."""
+    files: dict[str, Json | None] = {}
+    for address, recorded in change.resources.items():
+        path = record_path(address)
+        if address_at(path) != address or (recorded is not None and recorded.address != address):
+            raise RecordError(f"{path!r} has no place in the record, or holds another resource than its name says")
+        files[path] = None if recorded is None else resource_json(recorded)
+    for evidence in change.evidence:
+        path = evidence_path(evidence)
+        if evidence_at(path) is None:
+            raise RecordError(f"{path!r} has no place in the record")
+        files[path] = evidence.to_json()
+    return files
+
+
 def encode_files(files: Mapping[str, Json | None]) -> dict[str, bytes | None]:
-    """The bytes of a change's files; raises ``RecordError`` for one that would break what an auditor relies on."""
-    encoded: dict[str, bytes | None] = {}
-    for path, content in files.items():
-        if content is None and not address_at(path):
-            raise RecordError(f"{path!r} cannot be taken out of the record; only resources can")
-        encoded[path] = None if content is None else _encode_file(path, content)
-    return encoded
-
-
-def _encode_file(path: str, content: Json) -> bytes:
-    data = encode(path, content)
-    address, evidence = address_at(path), evidence_at(path)
-    if address:
-        if parse_resource(data, path).address != address:
-            raise RecordError(f"{path} holds another resource than its name says")
-    elif evidence:
-        if (parse_evidence(data, path).gate, content_digest(data, path)) != evidence:
-            raise RecordError(f"{path} holds other evidence than its name says")
-    else:
-        raise RecordError(f"{path!r} has no place in the record")
-    return data
+    """The bytes of a change's files; raises ``RecordError`` for a value that cannot be recorded."""
+    return {path: None if content is None else encode(path, content) for path, content in files.items()}
 
 
 def named_resources(trailers: Trailers) -> tuple[Address, ...]:

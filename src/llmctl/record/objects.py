@@ -63,7 +63,7 @@ def read_objects(repository: Repository, ids: Iterable[str]) -> Iterator[Object]
     wanted = list(ids)
     for start in range(0, len(wanted), _AT_ONCE):
         names = "".join(f"{name}\n" for name in wanted[start : start + _AT_ONCE])
-        output = repository.git.run("cat-file", "--batch", stdin=names.encode())
+        output = repository.git.run("cat-file", "--batch", "--buffer", stdin=names.encode())
         position = 0
         while position < len(output):
             end = output.index(b"\n", position)
@@ -149,9 +149,10 @@ class Batch:
 
 
 def store(repository: Repository, batch: Batch) -> None:
-    """Write all objects of a batch durably, with git checking each.
+    """Write all objects of a batch durably.
 
-    They go as one pack to one git process, which takes 5 ms where a process for each object took 2 ms each.
+    They go as one pack to one git process: 5 ms, where a process for each object took 2 ms or more each. Not
+    with ``--strict``, which looks up every entry of every tree: 13 ms more beside 1,000 resources.
     """
     pack = bytearray(b"PACK" + struct.pack(">II", 2, len(batch.objects)))
     for kind, data in batch.objects.values():
@@ -163,7 +164,7 @@ def store(repository: Repository, batch: Batch) -> None:
         pack.append(byte)
         pack += zlib.compress(data, 1)
     pack += hashlib.new(batch.algorithm, pack, usedforsecurity=False).digest()
-    repository.git.run("unpack-objects", "-q", "--strict", stdin=bytes(pack))
+    repository.git.run("unpack-objects", "-q", stdin=bytes(pack))
 
 
 def make_commit(repository: Repository, batch: Batch, tree: str, parents: Sequence[str], message: str) -> str:

@@ -40,7 +40,7 @@ class OpenAttempt:
     @property
     def is_empty(self) -> bool:
         """Whether nothing at all happened in it: such an attempt can be abandoned after ``recover``."""
-        return not self.commits and (not self._journal or not self._journal.lines)
+        return not self.commits and (not self._journal or not self._journal.effects)
 
     def describe(self) -> str:
         """One line for people."""
@@ -66,7 +66,8 @@ class OpenAttempt:
             path.unlink(missing_ok=True)  # torn before its first line was whole
             journal = JournalFile.create(path, self._head.to_json())
         try:
-            attempt = Attempt(self.repository, replace(self._head, fence=fence), journal, self._chain)
+            effects = self._journal.effects if self._journal else 0
+            attempt = Attempt(self.repository, replace(self._head, fence=fence), journal, self._chain, effects)
             if self._journal:
                 attempt.replay(self._journal.changes)
             journal.append({"type": "recovered", "fence": fence, "actor": self.repository.actor(), "at": now()})

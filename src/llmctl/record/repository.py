@@ -29,6 +29,15 @@ def side_ref(environment: str, name: str) -> str:
     return f"refs/llmctl/{environment}/{name}"
 
 
+def recorded_environments(repository: Repository) -> list[str]:
+    """Names of the environments that have a record here or, fetched, on ``origin``."""
+    found: set[str] = set()
+    for prefix in ("refs/heads/llmctl/", "refs/remotes/origin/llmctl/"):
+        refs = repository.git.line("for-each-ref", "--format=%(refname)", prefix)
+        found.update(ref.removeprefix(prefix) for ref in refs.split())
+    return sorted(found)
+
+
 def _check(environment: str) -> None:
     if not NAME.match(environment):
         raise RecordError(

@@ -122,7 +122,7 @@ def resolve_model(build: Build, name: str, shape: ModelShape) -> None:
     if secret:
         build.secrets.append((address, secret))
     lineage = shape.lineage
-    base = (Address("model", lineage.base),) if lineage.base in build.view.names["models"] else ()
+    base = (Address("model", lineage.base),) if lineage.base in build.view.models else ()
     build.add(
         "model",
         name,
@@ -202,8 +202,7 @@ def _gguf(build: Build, here: Location, source: str, *, adapter: bool) -> tuple[
     except FileRefused as refused:
         build.report.error(here, refused.summary, hint=refused.hint)
     except GgufError as error:
-        hint = "Copy or download the file again, and compare its checksum."
-        build.report.error(here, f"{source!r} cannot be used: {error}", hint=hint)
+        build.report.error(here, f"{source!r} cannot be used: {error}", hint=error.hint)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         build.report.error(here, f"{source!r} cannot be read: {reason}", hint="Check the file.")

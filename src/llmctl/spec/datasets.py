@@ -85,7 +85,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
             number = reader.line_num + 1
             for values in reader:
                 if values and len(values) != len(header):
-                    summary = f"the row has {len(values)} values, and the header {len(header)} columns"
+                    summary = f"the row does not fit the header: {len(values)} of {len(header)} values"
                     _refuse(path, number, summary, "Put values that contain `,` in double quotes.")
                 if values:
                     yield number, dict(zip(header, values, strict=True))
@@ -152,7 +152,9 @@ def survey(
             elif row[column] is not None and not of_type(row[column], kind):
                 found.mistyped.setdefault(column, Fault()).seen(line)
         for column in not_null:
-            if row.get(column) is None or (format == "csv" and row[column] == ""):
+            # One that `columns` asks for and that is not there at all is counted as missing.
+            absent = column not in row and column not in columns
+            if absent or (column in row and row[column] in ((None, "") if format == "csv" else (None,))):
                 found.null.setdefault(column, Fault()).seen(line)
         for column, lines in first_lines.items():
             if column in row and (first := lines.setdefault(_key(path, line, row[column]), line)) != line:

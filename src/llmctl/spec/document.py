@@ -36,6 +36,7 @@ class Document:
     project: str
     owner: str
     environments: ReadOnly[str, Environment]
+    path: Path
     root: Path
     warnings: tuple[Diagnostic, ...]
     _source: Source = field(repr=False)
@@ -68,7 +69,7 @@ def find_file(explicit: str | None, start: Path) -> Path:
         if (candidate / FILE_NAME).is_file():
             return candidate / FILE_NAME
     summary = f"there is no {FILE_NAME} in {display_path(folder)} or a folder above it"
-    hint = "Run `llmctl init` to write one, run llmctl in your project's folder, or pass -f FILE."
+    hint = "Run llmctl in your project's folder, or pass -f FILE."
     raise InvalidInput([Diagnostic(summary, hint=hint)])
 
 
@@ -79,9 +80,10 @@ def load(path: Path) -> Document:
     of the file is found too, so that nobody has to correct a file in rounds.
     """
     source = _read_source(path)
-    tree, found = read(source)
+    tree, found, refused = read(source)
     mask_secrets(source, tree)
     report = Report(source, tree)
+    report.silence_nodes(refused)
     for finding in found:
         report.add(finding)
     resolve_tree(report, os.environ, strict=False)
@@ -91,6 +93,7 @@ def load(path: Path) -> Document:
     for name, environment in view.environments.items():
         if environment.overrides:
             merged = _environment_report(source, tree, name)
+            merged.silence_nodes(refused)
             resolve_tree(merged, os.environ, strict=False)
             overridden.append((merged, view_of(merged), environment.target))
             _take(report, merged)
@@ -103,7 +106,7 @@ def load(path: Path) -> Document:
     environments = {
         name: Environment(name, shape.target, shape.gateway.port) for name, shape in view.environments.items()
     }
-    return Document(view.project, view.owner, environments, files.root, report.warnings, source, tree, files)
+    return Document(view.project, view.owner, environments, path, files.root, report.warnings, source, tree, files)
 
 
 def _read_source(path: Path) -> Source:

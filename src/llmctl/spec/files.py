@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from llmctl.core.digests import digest_file
+from llmctl.spec.report import closest
 from llmctl.spec.reserved import SCHEMES
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
@@ -96,10 +97,13 @@ class Files:
         """What lies where the file was looked for."""
         folder = (self.root / source).parent
         try:
-            names = sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))[:8]
+            names = sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
         except (OSError, ValueError):
             return f"There is no folder {str(PurePosixPath(source).parent)!r} either; paths start at llmops.yaml."
-        listed = ", ".join(names) if names else "nothing"
+        if near := closest(PurePosixPath(source).name, names):
+            folder_name = PurePosixPath(source).parent
+            return f"did you mean `{folder_name / near[0]}`?"
+        listed = ", ".join(names[:8]) if names else "nothing"
         return f"Paths start at llmops.yaml. That folder holds: {listed}."
 
 

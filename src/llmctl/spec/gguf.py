@@ -12,26 +12,33 @@ from pathlib import Path
 from typing import Union
 
 _MAGIC = b"GGUF"
+_LFS_POINTER = b"version https://git-lfs"
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _MAX_DIMENSIONS = 4
 _MAX_NESTING = 4  # of arrays in arrays; no writer makes any
 _MAX_TEXT = 1 << 16  # bytes; longer text (chat templates) is passed over
 
-#: ggml type: (values in a block, bytes of a block)
-_BLOCKS: dict[int, tuple[int, int]] = {
-    **{0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 40)},
-    **{10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292)},
-    **{16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82)},
-    **{23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2)},
-    **{34: (256, 54), 35: (256, 66), 39: (32, 17)},
+#: Values in a block: {ggml type: bytes of a block}
+_BLOCK_BYTES: dict[int, dict[int, int]] = {
+    1: {0: 4, 1: 2, 24: 1, 25: 2, 26: 4, 27: 8, 28: 8, 30: 2},
+    32: {2: 18, 3: 20, 6: 22, 7: 24, 8: 34, 20: 18, 39: 17},
+    64: {40: 36},
+    128: {41: 18},
+    256: {10: 84, 11: 110, 12: 144, 13: 176, 14: 210, 15: 292, 16: 66, 17: 74, 18: 98, 19: 50, 21: 110, 22: 82}
+    | {23: 136, 29: 56, 34: 54, 35: 66},
 }
+_BLOCKS = {kind: (block, width) for block, widths in _BLOCK_BYTES.items() for kind, width in widths.items()}
 
 Value = Union[str, int, float, bool, None]
 
 
 class GgufError(ValueError):
-    """The file cannot be used; the message says why, in the user's words."""
+    """The file cannot be used; the message says why, in the user's words, and ``hint`` what to do."""
+
+    def __init__(self, message: str, hint: str = "Copy or download the file again, and compare its checksum.") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,10 @@ def read_header(path: Path) -> GgufHeader:
     """Read and check the header. Raises ``GgufError`` for a file that llama.cpp could not load, ``OSError``."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        if file.read(4) != _MAGIC:
+        start = file.read(len(_LFS_POINTER))
+        if start == _LFS_POINTER:
+            raise GgufError("it is a pointer of Git LFS and not the file itself", "Fetch the file: git lfs pull")
+        if start[:4] != _MAGIC:
             raise GgufError("it is not a GGUF file (it does not start with the bytes `GGUF`)")
         if size < 24:
             raise GgufError("it is cut off in its header")
@@ -67,7 +77,8 @@ class _Reader:
         version = self._number("<I")
         if version not in (2, 3):
             order = " with the byte order of another machine" if version & 0xFFFF == 0 else ""
-            raise GgufError(f"it has GGUF version {version}{order}; versions 2 and 3 are read")
+            hint = "Convert the model anew with the present tools of llama.cpp."
+            raise GgufError(f"it has GGUF version {version}{order}; versions 2 and 3 are read", hint)
         tensors, count = self._number("<Q"), self._number("<Q")
         values: dict[str, Value] = {}
         for _ in range(count):

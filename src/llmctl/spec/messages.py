@@ -14,16 +14,16 @@ from llmctl.spec.models import (
     DatasetShape,
     EndpointShape,
     EnvironmentShape,
-    GatewayShape,
+    FileShape,
     GateShape,
-    HeaderShape,
+    GatewayShape,
     ModelShape,
     PolicyShape,
     PromptShape,
     RouteShape,
     Shape,
 )
-from llmctl.spec.nodes import Location
+from llmctl.spec.nodes import Location, Scalar, find
 from llmctl.spec.report import Report, suggestion
 from llmctl.spec.reserved import VALUES, not_served
 from llmctl.spec.source import is_secret_name
@@ -40,7 +40,7 @@ _PLACES: dict[type[Shape], str] = {
     RouteShape: "route",
     GateShape: "gate",
     PolicyShape: "policy",
-    HeaderShape: "file",
+    FileShape: "file",
 }
 _TYPES: dict[Any, str] = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 
@@ -129,6 +129,9 @@ def _wrong_value(
     if isinstance(value, str) and value in VALUES.get((_PLACES.get(owner, ""), key), ()):
         report.error(location, f"`{value}` is not served yet as `{key}`", hint=f"Use {describe(*wanted)}.")
         return
+    node = find(report.tree, location)[1]
+    if isinstance(node, Scalar):
+        value = node.written  # a variable's value is not shown: it may be what must not be seen
     summary = f"{what} must be {describe(*wanted)}"
     report.error(
         location,

@@ -8,12 +8,18 @@ from llmctl.core.digests import Json
 
 
 class Scalar:
-    """One value. Lines and columns count from 1; ``end_column`` is exclusive."""
+    """One value. Lines and columns count from 1; ``end_column`` is exclusive.
 
-    __slots__ = ("column", "end_column", "end_line", "line", "value")
+    ``written`` is what stands in the file; it differs from ``value`` where a variable was put in.
+    """
 
-    def __init__(self, value: Json, line: int, column: int, end_line: int, end_column: int) -> None:
+    __slots__ = ("column", "end_column", "end_line", "line", "value", "written")
+
+    def __init__(
+        self, value: Json, line: int, column: int, end_line: int, end_column: int, written: Json = None
+    ) -> None:
         self.value = value
+        self.written = value if written is None else written
         self.line = line
         self.column = column
         self.end_line = end_line
@@ -22,8 +28,8 @@ class Scalar:
     size = 1
 
     def with_value(self, value: Json) -> Scalar:
-        """The same place with another value."""
-        return Scalar(value, self.line, self.column, self.end_line, self.end_column)
+        """The same place with a variable's value put in."""
+        return Scalar(value, self.line, self.column, self.end_line, self.end_column, self.written)
 
 
 class Sequence:

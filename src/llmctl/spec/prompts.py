@@ -20,7 +20,6 @@ _RESERVED = frozenset(
     | {"range", "dict", "lipsum", "cycler", "joiner", "namespace"}
 )
 _PLAIN_VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
-_MARKUP = re.compile(r"\{[{%#]|[%#}]\}")
 
 
 def variables_of(content: str) -> frozenset[str]:
@@ -28,7 +27,8 @@ def variables_of(content: str) -> frozenset[str]:
     # Importing Jinja2 costs 45 ms, a fifth of what `validate` may take. Templates that hold nothing but
     # `{{ name }}` are read here; anything else is left to it.
     names = frozenset(_PLAIN_VARIABLE.findall(content))
-    if not _MARKUP.search(_PLAIN_VARIABLE.sub("", content)) and not names & _RESERVED:
+    rest = _PLAIN_VARIABLE.sub("", content)
+    if "{" not in rest and "}" not in rest and not names & _RESERVED:
         return names
     try:
         return template_variables(content)
@@ -59,7 +59,7 @@ def resolve_prompt(build: Build, name: str, shape: PromptShape) -> None:
             build.report.error(
                 location,
                 f"the template reads `{variable}`, which `variables` does not declare",
-                hint=f"{hint}; or declare it: `variables: {{{variable}: string}}`",
+                hint=f"Declare it, `variables: {{{variable}: string}}`, or correct its name: {hint}",
                 where=_place_of(build, location, variable),
             )
     for variable in shape.variables:

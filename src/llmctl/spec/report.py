@@ -62,7 +62,11 @@ class Report:
 
     def silence(self, location: Location) -> None:
         """Drop all later findings about exactly this value."""
-        self._silent.add(id(find(self.tree, location)[1]))
+        self.silence_nodes([find(self.tree, location)[1]])
+
+    def silence_nodes(self, nodes: Iterable[Node]) -> None:
+        """The same for nodes. They must be kept alive as long as the report."""
+        self._silent.update(id(node) for node in nodes)
 
     def where(self, location: Location, *, at_key: bool = False) -> SourceRange:
         """The place of a value, or of its key; of the nearest key above it for what is not written."""

@@ -106,7 +106,7 @@ def _check_columns(
             hint = suggestion(column, found.present, "columns")
             if found.rows:
                 build.report.error(location, f"{dataset.address} has no column `{column}`", hint=hint)
-        elif column in found.null:
+        elif column in found.null and column not in dataset.spec["checks"]["not_null"]:
             told(column, found.null[column], "is empty")
         elif column in found.mistyped:
             told(column, found.mistyped[column], f"is not a {types[column]}")

@@ -28,6 +28,9 @@ def json_schema() -> dict[str, Json]:
     for section in ("environments", *KIND_OF_SECTION):
         schema["properties"][section]["propertyNames"] = {"pattern": _NAME}
     schema["properties"]["project"]["pattern"] = _NAME
+    for shape in (schema, *definitions.values()):
+        for key, value in shape["properties"].items():
+            value.setdefault("title", key.replace("_", " ").capitalize())
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **_without_null(schema),

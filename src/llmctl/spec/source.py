@@ -16,16 +16,14 @@ _BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 #: Names of keys whose value is a secret, also when they are misspelt: ``api_key``, ``apiKey``, ``client-secret``.
 _SECRET_NAME = re.compile(r"(?:api[-_ ]?key|access[-_ ]?key|secret|password|passwd|token)\Z", re.IGNORECASE)
 
-_REFERENCE = r"\$\{env:[A-Za-z_][A-Za-z0-9_]*\}"
-_SECRET_IN_LINE = re.compile(
-    r"((?:api[-_ ]?key|access[-_ ]?key|secret|password|passwd|token)[\"']?\s*:\s*)"
-    rf"(?![\"']?{_REFERENCE}[\"']?\s*(?:[,}}#]|$))(\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|[^\s,}}][^,}}]*)",
-    re.IGNORECASE,
-)
-_SECRET_KEY_ENDS_LINE = re.compile(
-    r"(?:api[-_ ]?key|access[-_ ]?key|secret|password|passwd|token)[\"']?\s*:\s*(?:[|>][-+0-9]*)?\s*(?:#.*)?\Z",
-    re.IGNORECASE,
-)
+_SECRET_KEY = r"(?:api[-_ ]?key|access[-_ ]?key|secret|password|passwd|token)[\"']?\s*:\s*"
+_REFERENCE_ALONE = re.compile(r"[\"']?\$\{env:[A-Za-z_][A-Za-z0-9_]*\}[\"']?\s*(?:[,}#]|\Z)")
+_SECRET_IN_LINE = re.compile(_SECRET_KEY, re.IGNORECASE)
+#: A secret's value: in quotes, up to the comma or brace that ends it in a flow map, or all of the line.
+_QUOTED = r"\"(?:[^\"\\]|\\.)*(?:\"|\Z)|'(?:[^']|'')*(?:'|\Z)"
+_IN_FLOW = re.compile(rf"{_QUOTED}|(?:\$\{{[^}}]*\}}|[^,}}])+")
+_IN_BLOCK = re.compile(rf"(?:{_QUOTED})(?=\s*(?:#|\Z))|.+")
+_SECRET_KEY_ENDS_LINE = re.compile(rf"{_SECRET_KEY}(?:[|>][-+0-9]*)?\s*(?:#.*)?\Z", re.IGNORECASE)
 _CREDENTIALS_IN_URL = re.compile(r"(://)([^/\s\"'@]*)(?=@)")
 
 
@@ -48,6 +46,21 @@ def _stars(match: re.Match[str]) -> str:
     return match[1] + "*" * len(match[2])
 
 
+def _masked(line: str) -> str:
+    """The line with every secret's value as stars, by its text alone: it may not be YAML at all."""
+    at = 0
+    while key := _SECRET_IN_LINE.search(line, at):
+        at = key.end()
+        if _REFERENCE_ALONE.match(line, at):
+            continue
+        before = line[: key.start()]
+        value = (_IN_FLOW if before.count("{") > before.count("}") else _IN_BLOCK).match(line, at)
+        if value:
+            line = line[:at] + "*" * len(value[0]) + line[value.end() :]
+            at = value.end()
+    return _CREDENTIALS_IN_URL.sub(_stars, line)
+
+
 @dataclass
 class Source:
     """One file's text under the name that messages use. Lines and columns count from 1."""
@@ -68,7 +81,7 @@ class Source:
         above = next((t for t in reversed(self.lines[max(0, line - 4) : line - 1]) if t.strip()), "")
         if line in self.secret_lines or _SECRET_KEY_ENDS_LINE.search(above):
             return "".join(" " if c.isspace() else "*" for c in text)
-        return _CREDENTIALS_IN_URL.sub(_stars, _SECRET_IN_LINE.sub(_stars, text))
+        return _masked(text)
 
     def range(self, line: int, column: int, end_line: int = 0, end_column: int = 0) -> SourceRange:
         """A place with its snippet; one that ends on a later line is marked to the end of its first."""

@@ -24,7 +24,7 @@ from llmctl.spec.models import (
     RouteShape,
     Shape,
 )
-from llmctl.spec.nodes import Location, Mapping, Node, Scalar, Sequence, plain
+from llmctl.spec.nodes import Location, Mapping, Node, Scalar, Sequence, find, plain
 from llmctl.spec.report import KIND_OF_SECTION, Report, suggestion
 from llmctl.spec.source import Source, is_secret_name
 
@@ -35,7 +35,10 @@ _HEADER = tuple(HeaderShape.model_fields)
 
 @dataclass
 class View:
-    """The well-formed resources of a tree, by name. ``names`` has the malformed ones too, by section."""
+    """The well-formed resources of a tree, by name.
+
+    ``names`` has the malformed ones too, by section; a section that is no map is not in it.
+    """
 
     project: str = ""
     owner: str = ""
@@ -59,10 +62,11 @@ def view_of(report: Report) -> View:
         if key not in FileShape.model_fields:
             unknown_key(report, FileShape, (key,))
     _refuse_nothing(report, root, ())
+    if isinstance(project := root.get("project"), Scalar) and isinstance(project.value, str):
+        _check_name(report, ("project",), project.value, at_key=False)
     header = validated(report, HeaderShape, (), {k: plain(n) for k in _HEADER if (n := root.get(k)) is not None})
     if header is not None:
         view.project, view.owner = header.project, header.owner
-        _check_name(report, ("project",), header.project, at_key=False)
     if not root.get("environments") or (isinstance(e := root.get("environments"), Mapping) and not e.items):
         hint = "Add at least one, for example `environments: {dev: {target: local}}`."
         report.error(("environments",), "`environments` is missing", hint=hint, at_key=True)
@@ -90,8 +94,8 @@ def validated(report: Report, shape: type[S], location: Location, value: object)
 def _section(report: Report, view: View, section: str, shape: type[S]) -> dict[str, S]:
     root = report.tree
     node = root.get(section) if isinstance(root, Mapping) else None
-    view.names[section] = frozenset()
     if node is None or (isinstance(node, Scalar) and node.value is None):
+        view.names[section] = frozenset()
         return {}
     if not isinstance(node, Mapping):
         report.error((section,), f"`{section}` must be a map of names, not {shown(plain(node))}")
@@ -163,32 +167,49 @@ def mask_secrets(source: Source, node: Node, key: Scalar | None = None) -> None:
         source.secret_lines.update(range(first, node.end_line + 1))
 
 
-def _references(view: View) -> Iterator[tuple[Location, str, str]]:
-    """Every name that points at a resource: where it stands, the section it means, the name."""
-    for name, model in view.models.items():
-        for index, dataset in enumerate(model.lineage.trained_on):
-            yield ("models", name, "lineage", "trained_on", index), "datasets", dataset
-    for name, endpoint in view.endpoints.items():
-        yield ("endpoints", name, "model"), "models", endpoint.model
-    for name, route in view.routes.items():
-        yield ("routes", name, "prompt"), "prompts", route.prompt
-        yield ("routes", name, "endpoint"), "endpoints", route.endpoint
-        for index, fallback in enumerate(route.fallback):
-            yield ("routes", name, "fallback", index), "endpoints", fallback
-    for name, gate in view.gates.items():
-        yield ("gates", name, "route"), "routes", gate.route
-        yield ("gates", name, "dataset"), "datasets", gate.dataset
+#: Fields that name resources: the section they are in, the way to them, the section they mean.
+_REFERENCES: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("models", ("lineage", "trained_on"), "datasets"),
+    ("endpoints", ("model",), "models"),
+    ("routes", ("prompt",), "prompts"),
+    ("routes", ("endpoint",), "endpoints"),
+    ("routes", ("fallback",), "endpoints"),
+    ("gates", ("route",), "routes"),
+    ("gates", ("dataset",), "datasets"),
+)
+
+
+def _references(report: Report, view: View) -> Iterator[tuple[Location, str, str]]:
+    """Every name that points at a resource: where it stands, the section it means, the name.
+
+    Read from the tree, so that a resource with another mistake in it is looked at too.
+    """
+    for section, path, meant in _REFERENCES:
+        for resource in view.names.get(section, ()):
+            location: Location = (section, resource, *path)
+            _, node, whole = find(report.tree, location)
+            if not whole:
+                continue
+            places: list[tuple[Location, Node]] = [(location, node)]
+            if isinstance(node, Sequence):
+                places = [((*location, index), item) for index, item in enumerate(node.items)]
+            for place, item in places:
+                if isinstance(item, Scalar) and isinstance(item.value, str):
+                    yield place, meant, item.value
 
 
 def _check_references(report: Report, view: View) -> None:
-    for location, section, name in _references(view):
-        if name in view.names[section]:
+    for location, section, name in _references(report, view):
+        known = view.names.get(section)
+        if known is None or name in known:
             continue
+        node = find(report.tree, location)[1]
+        written = node.written if isinstance(node, Scalar) else name
         kind = KIND_OF_SECTION[section]
-        hint = suggestion(name, view.names[section], section)
-        if elsewhere := [k for s, k in KIND_OF_SECTION.items() if name in view.names[s]]:
-            hint = f"`{name}` is the name of a {elsewhere[0]}; a {kind} is needed here; {hint}"
-        report.error(location, f"there is no {kind} {shown(name)}", hint=hint)
+        hint = suggestion(name, known, section)
+        if elsewhere := [s for s in KIND_OF_SECTION if name in view.names.get(s, ())]:
+            hint = f"`{name}` is a name among the {elsewhere[0]}; {section} are meant here; {hint}"
+        report.error(location, f"there is no {kind} {shown(written)}", hint=hint)
     _check_lineage(report, view)
 
 
@@ -209,4 +230,4 @@ def _check_lineage(report: Report, view: View) -> None:
 
 def _base(view: View, name: str) -> str | None:
     model = view.models.get(name)
-    return model.lineage.base if model and model.lineage.base in view.names["models"] else None
+    return model.lineage.base if model and model.lineage.base in view.models else None

@@ -41,6 +41,11 @@ _PLAIN: dict[str, tuple[str, str, str]] = {
         "this map is not closed, or a comma is missing in it",
         "Separate the keys with `,`, close the map with `}`, and put text that contains braces in quotes.",
     ),
+    "found unexpected ':'": (
+        "here",
+        "text with a `:` must be in quotes here",
+        "Put the whole value in quotes; inside of `{…}` and `[…]` a `:` ends a key.",
+    ),
     "found unexpected end of stream": ("start", "this text in quotes is not closed", "Add the closing quote."),
     "found unknown escape character": (
         "here",

@@ -11,7 +11,7 @@ import math
 import re
 from typing import Any
 
-from ruamel.yaml.cyaml import CParser
+from ruamel.yaml.cyaml import CParser  # type: ignore[attr-defined]
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import (
     AliasEvent,
@@ -68,8 +68,8 @@ def decode(data: bytes, file: str) -> Source:
     return source
 
 
-def read(source: Source) -> tuple[Mapping, list[Diagnostic]]:
-    """The tree of the file's one document, and what the constructor refused in it.
+def read(source: Source) -> tuple[Mapping, list[Diagnostic], list[Node]]:
+    """The tree of the file's one document, what the constructor refused in it, and the nodes about which it was.
 
     Raises ``InvalidInput`` when there is no tree: syntax errors, an empty file, or a file that is not a map.
     """
@@ -84,7 +84,7 @@ def read(source: Source) -> tuple[Mapping, list[Diagnostic]]:
         raise InvalidInput([_starter(source, "the file is empty")])
     if not isinstance(root, Mapping):
         raise InvalidInput([*builder.findings, _starter(source, "the file must be a map of keys")])
-    return root, builder.findings
+    return root, builder.findings, builder.refused
 
 
 def _starter(source: Source, summary: str) -> Diagnostic:
@@ -98,6 +98,7 @@ class _Builder:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.findings: list[Diagnostic] = []
+        self.refused: list[Node] = []  # their values are stand-ins, about which nothing else should be said
         self.stopped = False
         self._anchors: dict[str, Node | None] = {}  # None: not complete yet
         self._stack: list[tuple[Mapping | Sequence, str | None]] = []  # with their anchors
@@ -144,12 +145,15 @@ class _Builder:
             self._refuse(event, "tags are not used in this file", "Remove the word that starts with `!`.")
 
     def _scalar(self, event: Any) -> None:
+        before = len(self.findings)
         self._check_tag(event)
         start, end = event.start_mark, event.end_mark
         value = event.value
         if event.style in ("", None) and event.tag is None:
             value = self._resolve(event)
         node = Scalar(value, start.line + 1, start.column + 1, end.line + 1, end.column + 1)
+        if len(self.findings) > before:
+            self.refused.append(node)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         self._add(node, event)
@@ -176,6 +180,7 @@ class _Builder:
         return float(text) if _FLOAT(text) else text
 
     def _open(self, event: Any, make: type[Mapping] | type[Sequence]) -> None:
+        before = len(self.findings)
         self._check_tag(event)
         if len(self._stack) >= MAX_DEPTH:
             self._refuse(event, f"values are nested more than {MAX_DEPTH} deep", "Flatten the file.")
@@ -183,7 +188,10 @@ class _Builder:
             return
         if event.anchor is not None:
             self._anchors[event.anchor] = None
-        self._stack.append((make(event.start_mark.line + 1, event.start_mark.column + 1), event.anchor))
+        node = make(event.start_mark.line + 1, event.start_mark.column + 1)
+        if len(self.findings) > before:
+            self.refused.append(node)
+        self._stack.append((node, event.anchor))
         self._keys.append(None)
 
     def _close(self) -> None:
@@ -204,6 +212,7 @@ class _Builder:
             summary = "this alias stands inside of what it repeats" if known else "this alias has no anchor before it"
             self._refuse(event, summary, "Text that starts with `*` must be in quotes.")
             node = Scalar("", event.start_mark.line + 1, event.start_mark.column + 1, 0, 0)
+            self.refused.append(node)
         self._expanded += node.size
         if self._expanded > MAX_ALIAS_NODES:
             self._refuse(event, f"aliases repeat more than {MAX_ALIAS_NODES} values", "Write the values out.")

@@ -28,6 +28,7 @@ def command(file: str | None, environment: str | None, as_json: bool) -> int:
     from llmctl.app.validate import validate
     from llmctl.cli.views.diagnostics import render
     from llmctl.plan.planfile import diagnostic_json
+    from llmctl.spec.source import display_path
 
     document = spec.load(spec.find_file(file, Path.cwd()))
     warnings = validate(document, environment)
@@ -39,5 +40,5 @@ def command(file: str | None, environment: str | None, as_json: bool) -> int:
     if warnings:
         click.echo(render(warnings), err=True)
     environments = ", ".join([environment] if environment else document.environments)
-    click.echo(f"{click.style('✓', fg='green')} {spec.shown_path(document.path)} is valid ({environments})")
+    click.echo(f"{click.style('✓', fg='green')} {display_path(document.path)} is valid ({environments})")
     return 0

@@ -11,7 +11,7 @@ from llmctl.cli.views.gate import judgement_line
 from llmctl.core.digests import Json
 from llmctl.record import Entry, EntryDetail, Verification
 
-_COLOR = {"applied": "green", "destroyed": "green", "rolled back": "yellow", "failed": "red", "interrupted": "red"}
+_COLOR = {"applied": "green", "rolled back": "yellow", "failed": "red", "interrupted": "red"}
 
 
 def entry_json(entry: Entry) -> dict[str, Json]:

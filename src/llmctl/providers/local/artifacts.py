@@ -168,7 +168,7 @@ class ArtifactProvider:
 
     def _needed(self, besides: Path) -> set[str]:
         """All content that another manifest or an endpoint needs. Raises when one cannot be read: then nothing goes."""
-        needed = set()
+        needed: set[str] = set()
         for kind, spec in self._specs(besides):
             needed.update(content.digest for content in contents(kind, spec))
         endpoints, damaged = endpoint_files(self._layout)

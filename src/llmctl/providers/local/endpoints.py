@@ -34,18 +34,19 @@ class EndpointProvider:
 
     def read_all(self) -> Reading[Json]:
         """Every endpoint revision. With the process manager known to be down no engine is live."""
+        try:
+            return self._read_all()
+        except LlmctlError as error:
+            return Reading(unreadable={ALL: Diagnostic(error.summary, detail=error.detail, hint=error.hint)})
+
+    def _read_all(self) -> Reading[Json]:
         with explained("read the endpoints"):
             endpoints, damaged = endpoint_files(self._layout)
         if not self._layout.state.is_dir():
             return Reading()
         presence = self._supervisor.presence()
         if presence is Presence.SILENT:
-            reason = Diagnostic(
-                "the process manager (supervisord) runs but does not answer",
-                detail=f"pid {self._supervisor.pid() or 'unknown'}",
-                hint="Run `llmctl local stop` and `llmctl local start`.",
-            )
-            return Reading(unreadable={ALL: reason})
+            raise self._supervisor.silent()
         managed = self._supervisor.all() if presence is Presence.UP else {}
         if presence is Presence.DOWN:
             endpoints = [endpoint for endpoint in endpoints if not endpoint.is_process]

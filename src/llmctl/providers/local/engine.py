@@ -2,7 +2,7 @@
 
 A child of the process manager that serves exactly one endpoint revision and names itself by it, so that
 ``GET /v1/models`` reads back what is really served. Why it could not start is one line on stderr that
-begins with ``llmctl engine:``; the exit code tells the causes apart that a provider can do something about.
+begins with ``llmctl engine: error`` and a number, which tells the causes apart that a provider can cure.
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ from typing import TYPE_CHECKING, NoReturn
 from llmctl.core.digests import digest_file
 from llmctl.core.errors import LlmctlError
 from llmctl.core.process import die_with_parent
-from llmctl.providers.local.launch import EndpointFile, Launch, loading_file
+from llmctl.providers.local.launch import (
+    DAMAGED,
+    FAILED,
+    PORT_TAKEN,
+    EndpointFile,
+    Launch,
+    loading_file,
+)
 from llmctl.providers.local.layout import Layout
 from llmctl.providers.local.store import FileStore
 from llmctl.providers.local.wire import HOST, holder, is_free
 
 if TYPE_CHECKING:
     import xllamacpp
-
-FAILED, DAMAGED, PORT_TAKEN = 1, 97, 98  # exit codes
-PREFIX = "llmctl engine: "
 
 _HTTP_THREADS = 64  # the default starves keep-alive clients: 59 requests/s against 425
 _CACHE_MIB = 64  # llama.cpp's default is 8 GB
@@ -109,14 +113,14 @@ def _serve(launch: Launch, files: list[Path], port: int, errors: Path) -> xllama
     parameters.verbosity = _ERRORS_ONLY
     try:
         with _stderr_in(errors):
-            return xllamacpp.Server(parameters)
+            server = xllamacpp.Server(parameters)
     except RuntimeError as error:
         said = errors.read_text(errors="replace")
         errors.unlink()
-    print(said, file=sys.stderr)
-    _fail(
-        PORT_TAKEN if _NO_BIND in said else FAILED, f"llama.cpp cannot serve {launch.key}: {_reason(said, str(error))}"
-    )
+        print(said, file=sys.stderr)
+        code = PORT_TAKEN if _NO_BIND in said else FAILED
+        _fail(code, f"llama.cpp cannot serve {launch.key}: {_reason(said) or error}")
+    return server
 
 
 @contextmanager
@@ -138,14 +142,14 @@ def _stderr_in(path: Path) -> Iterator[None]:
         os.close(kept)
 
 
-def _reason(said: str, otherwise: str) -> str:
-    """The first two different error texts: the cause, and what it was about."""
+def _reason(said: str) -> str:
+    """The first two different error texts, the cause and what it was about; "" when there is none."""
     texts = dict.fromkeys(match["text"].strip() for match in _ERROR_LINE.finditer(said))
-    return "; ".join(list(texts)[:2]) or otherwise
+    return "; ".join(list(texts)[:2])
 
 
 def _fail(code: int, line: str) -> NoReturn:
-    print(PREFIX + " ".join(line.split()), file=sys.stderr, flush=True)
+    print(f"llmctl engine: error {code}: {' '.join(line.split())}", file=sys.stderr, flush=True)
     raise SystemExit(code)
 
 

@@ -57,9 +57,10 @@ class LocalGateway:
             detail = f"{error}. Whether it took the configuration is not known."
             raise TransientError("the gateway does not answer", detail=detail, hint="Plan again.") from None
         if reply.status == 409:
+            found = f"It serves {_said(reply, 'revision')}, expected was {expected or 'none'}"
             raise Conflict(
                 "the gateway serves another configuration than the plan was made against",
-                detail=f"It serves {_said(reply, 'revision')}, expected was {expected or 'none'}: {_said(reply, 'error')}",
+                detail=f"{found}: {_said(reply, 'error')}",
                 hint="Somebody else published: plan again.",
             )
         if reply.status != 200:
@@ -113,11 +114,11 @@ class LocalGateway:
             return GatewayReading(running=False, base_url=self.base_url())
         return None
 
-    def _request(self, method: str, url: str, body: bytes | None = None, timeout_s: float = _ANSWER_S) -> Reply:
+    def _request(self, method: str, url: str, body: bytes | None = None, timeout_s: float | None = None) -> Reply:
         runtime = self._layout.runtime
         if runtime.is_dir():
             check_owner(runtime)
-        return unix_request(self._layout.admin_socket, method, url, body, timeout_s=timeout_s)
+        return unix_request(self._layout.admin_socket, method, url, body, timeout_s=timeout_s or _ANSWER_S)
 
 
 def _said(reply: Reply, field: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from llmctl.core.resources import Key
 from llmctl.providers.local.layout import Layout, read_json, write_json
 
 FORMAT = 1
+ENGINE = "llmctl.providers.local.engine"  # the module that a process runs with `python -m`
+#: Why an engine could not serve: its exit code, and the number in its one line about the reason. The line is
+#: what counts, because supervisord does not tell the exit code of a program that ended within a second.
+FAILED, DAMAGED, PORT_TAKEN = 1, 97, 98
+REASON = re.compile(r"^llmctl engine: error (?P<code>\d+): (?P<text>.+)$", re.MULTILINE)
 _SLOTS, _THREADS, _CONTEXT = 4, 1, 2048  # what the file leaves out
 _OPTIONS = ("slots", "threads", "batch")
 

@@ -143,8 +143,17 @@ class Layout:
         check_owner(folder)
         folder.chmod(0o700)
         note = {"state": str(self.state), "folder": str(folder)}
+        self._remove_runtime_of_old_place()
         if read_json(self.runtime_note, {}) != note:
             write_json(self.runtime_note, note)
+
+    def _remove_runtime_of_old_place(self) -> None:
+        """When this folder was moved here, its sockets' old folder is of no use to anybody."""
+        note = read_json(self.runtime_note, {})
+        state, folder = Path(note.get("state", self.state)), Path(note.get("folder", ""))
+        if state != self.state and not state.exists() and folder.name.startswith("llmctl-") and folder.is_dir():
+            check_owner(folder)
+            shutil.rmtree(folder)
 
     def remove(self) -> None:
         """Delete everything: the runtime folder, the state folder, and ``.llmctl`` once it is empty."""
@@ -152,6 +161,7 @@ class Layout:
         if runtime.is_dir():
             check_owner(runtime)
             shutil.rmtree(runtime)
+        self._remove_runtime_of_old_place()
         if self.state.is_dir():
             shutil.rmtree(self.state)
         parent = self.state.parent

@@ -10,8 +10,17 @@ from llmctl.core.digests import Json
 from llmctl.core.errors import LeaseLost, ProviderError, TransientError
 from llmctl.core.protocols import Op
 from llmctl.core.resources import Key, Live
-from llmctl.providers.local import engine
-from llmctl.providers.local.launch import EndpointFile, Launch, endpoint_program, loading_file
+from llmctl.providers.local.launch import (
+    DAMAGED,
+    ENGINE,
+    FAILED,
+    PORT_TAKEN,
+    REASON,
+    EndpointFile,
+    Launch,
+    endpoint_program,
+    loading_file,
+)
 from llmctl.providers.local.layout import Layout, explained
 from llmctl.providers.local.lock import StateLock
 from llmctl.providers.local.programs import wanted
@@ -28,11 +37,11 @@ _DEAD = (State.BACKOFF, State.FATAL, State.EXITED, State.STOPPED)
 
 
 class EngineDied(ProviderError):
-    """The engine ended while it was waited for; ``exit_code`` as ``engine`` defines it."""
+    """The engine ended while it was waited for; ``engine_code`` as ``launch`` names them."""
 
-    def __init__(self, summary: str, exit_code: int, *, detail: str, hint: str) -> None:
+    def __init__(self, summary: str, code: int, *, detail: str, hint: str) -> None:
         super().__init__(summary, detail=detail, hint=hint)
-        self.exit_code = exit_code
+        self.engine_code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,15 @@ def probe(port: int, timeout_s: float = _PROBE_S) -> Probe:
         return Probe(trouble="what it answers is not of an OpenAI-compatible server")
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is wrong with an engine ("" when nothing is), and the revision that the process itself reports."""
+
+    trouble: str
+    revision: str = ""
+    may_pass: bool = False  # of itself, while the process is starting
+
+
 class LlamaEndpoints:
     """Starts, reads back and stops engine processes."""
 
@@ -71,45 +89,32 @@ class LlamaEndpoints:
         """What really runs for one endpoint file; a process that is just starting is waited for shortly."""
         until = time.monotonic() + _GRACE_S
         while True:
-            live = self._look(endpoint, managed)
+            verdict = self._judge(endpoint, managed)
             starting = managed is not None and managed.state is State.STARTING
-            if live.healthy or not starting or time.monotonic() > until:
-                return live
+            if not (verdict.trouble and verdict.may_pass and starting) or time.monotonic() > until:
+                return _live(endpoint, managed.pid if managed else 0, verdict)
             time.sleep(_POLL_S)
             managed = self._supervisor.one(endpoint_program(endpoint.key))
 
-    def _look(self, endpoint: EndpointFile, managed: Managed | None) -> Live[Json]:
-        trouble, revision = self._trouble(endpoint, managed)
-        pid = managed.pid if managed else 0
-        outputs = {
-            "base_url": f"http://{HOST}:{endpoint.port}/v1",
-            "model": str(endpoint.key),
-            "secret": "",
-            "pid": pid,
-        }
-        detail = f"pid {pid}, port {endpoint.port}" + (f": {trouble}" if trouble else "") if pid else trouble
-        return Live(endpoint.key, endpoint.spec, revision, healthy=not trouble, detail=detail, outputs=outputs)
-
-    def _trouble(self, endpoint: EndpointFile, managed: Managed | None) -> tuple[str, str]:
-        """What is wrong ("" when nothing is), and the revision that the process itself reports."""
+    def _judge(self, endpoint: EndpointFile, managed: Managed | None) -> Verdict:
         if managed is None:
-            return "it was not started", ""
+            return Verdict("it was not started")
         if managed.state in _DEAD or not managed.pid:
-            why = managed.trouble or self._last_words(endpoint.key)
-            return f"the engine is {managed.state.name.lower()}" + (f": {why}" if why else ""), ""
+            why = self._last_words(endpoint.key) or managed.trouble
+            return Verdict(f"the engine is {managed.state.name.lower()}" + (f": {why}" if why else ""))
         words = command_line(managed.pid)
-        if words is None:
-            return "the engine just ended", ""
+        if not words or ENGINE not in words:
+            return Verdict("the engine is just ending or starting", may_pass=True)
         if is_held(managed.pid):
-            return "the process is stopped by a signal and answers nothing", ""
-        if words[-1:] != [Launch.from_spec(endpoint.key, endpoint.spec).identity]:
-            return "it was started from another specification", ""
+            return Verdict("the process is stopped by a signal and answers nothing")
+        if words[-1] != Launch.from_spec(endpoint.key, endpoint.spec).identity:
+            return Verdict("it was started from another specification")
         answer = probe(endpoint.port)
         if answer.trouble:
-            return answer.trouble, ""
+            return Verdict(answer.trouble, may_pass=True)
         served = [Key.parse(model) for model in answer.models]
         revision = next((key.revision for key in served if key.name == endpoint.key.name), "")
-        return ("" if endpoint.key in served else f"it serves {', '.join(answer.models)}"), revision
+        return Verdict("" if endpoint.key in served else f"it serves {', '.join(answer.models)}", revision)
 
     def create(self, op: Op, key: Key, spec: Json) -> Live[Json]:
         """Start the engine and wait until it has generated a token; adopt one that runs exactly so."""
@@ -123,6 +128,7 @@ class LlamaEndpoints:
             live = self.read(existing, self._supervisor.one(endpoint_program(key)))
             if live.healthy:
                 return live if existing.spec == spec else self.rewrite(op, existing, spec, live)
+        op.guard()
         try:
             return self._start(op, launch, spec, existing.port if existing else 0)
         except LeaseLost:
@@ -151,7 +157,8 @@ class LlamaEndpoints:
     def _start(self, op: Op, launch: Launch, spec: Json, kept_port: int) -> Live[Json]:
         program = endpoint_program(launch.key)
         for attempt in range(_PORT_ATTEMPTS):
-            op.guard()
+            if attempt:
+                op.guard()
             self._supervisor.remove(program)
             port = kept_port if not attempt and kept_port and is_free(kept_port) else free_port()
             endpoint = EndpointFile(launch.key, spec, port)
@@ -165,7 +172,7 @@ class LlamaEndpoints:
                 self._wait(op, endpoint, log_start)
             except EngineDied as error:
                 self._drop_damaged(error, launch)
-                if error.exit_code != engine.PORT_TAKEN or attempt == _PORT_ATTEMPTS - 1:
+                if error.engine_code != PORT_TAKEN or attempt == _PORT_ATTEMPTS - 1:
                     raise
                 continue
             return self.read(endpoint, self._supervisor.one(program))
@@ -176,7 +183,7 @@ class LlamaEndpoints:
         while True:
             managed = self._supervisor.one(program)
             if managed is None or managed.state in _DEAD or (pid and managed.pid not in (0, pid)):
-                raise self._died(endpoint.key, managed, log_start)
+                raise self._died(endpoint.key, log_start)
             pid = managed.pid or pid
             if str(endpoint.key) in probe(endpoint.port).models and self._generates(op, endpoint):
                 return
@@ -209,8 +216,7 @@ class LlamaEndpoints:
         """Stop the process and delete its files but for the log."""
         presence = self._supervisor.presence()
         if presence is Presence.SILENT:
-            hint = "Run `llmctl local stop` and `llmctl local start`."
-            raise TransientError("the process manager (supervisord) does not answer", hint=hint)
+            raise self._supervisor.silent()
         if presence is Presence.UP:
             self._supervisor.remove(endpoint_program(key))
         if not self._layout.endpoints.is_dir():
@@ -225,13 +231,13 @@ class LlamaEndpoints:
             for path in self._layout.logs.glob(f"{endpoint_program(key)}.log*"):
                 path.unlink(missing_ok=True)
 
-    def _died(self, key: Key, managed: Managed | None, log_start: int) -> EngineDied:
+    def _died(self, key: Key, log_start: int) -> EngineDied:
         detail = self._tail(key, log_start)
-        code = managed.exit_code if managed else engine.FAILED
+        code, why = _reason(detail)
         aborted = log_tail(loading_file(self._layout, key), lines=1)
-        why = _clear_line(detail) or aborted or f"it ended with exit code {code}"
-        hint = "Run `llmctl apply` again: the artifact is stored anew." if code == engine.DAMAGED else ""
-        return EngineDied(f"endpoint {key} cannot start: {why}", code, detail=detail, hint=hint or _HINT)
+        hint = "Run `llmctl apply` again: the artifact is stored anew." if code == DAMAGED else _HINT
+        why = why or aborted or "it ended without saying why"
+        return EngineDied(f"endpoint {key} cannot start: {why}", code, detail=detail, hint=hint)
 
     def _tail(self, key: Key, log_start: int = 0) -> str:
         """The last lines of the engine's log, and what it left when llama.cpp aborted it."""
@@ -239,7 +245,7 @@ class LlamaEndpoints:
         return "\n".join(filter(None, (log, log_tail(loading_file(self._layout, key)))))
 
     def _last_words(self, key: Key) -> str:
-        return _clear_line(self._tail(key))
+        return _reason(self._tail(key))[1]
 
     def _log_size(self, key: Key) -> int:
         path = self._layout.log_file(endpoint_program(key))
@@ -247,7 +253,7 @@ class LlamaEndpoints:
 
     def _drop_damaged(self, error: EngineDied, launch: Launch) -> None:
         """Take damaged content away, so that the next plan sees it missing and stores it again."""
-        if error.exit_code == engine.DAMAGED:
+        if error.engine_code == DAMAGED:
             for digest in launch.digests:
                 self._store.verified(digest)
 
@@ -255,7 +261,15 @@ class LlamaEndpoints:
 _HINT = "The lines above are the engine's own; `llmctl doctor` checks this machine."
 
 
-def _clear_line(log: str) -> str:
-    """The engine's own last line about why it ended, without its prefix."""
-    lines = [line for line in log.splitlines() if line.startswith(engine.PREFIX)]
-    return lines[-1].removeprefix(engine.PREFIX) if lines else ""
+def _reason(log: str) -> tuple[int, str]:
+    """The engine's own last word about why it ended, number and text; what it said before it served is past."""
+    found = list(REASON.finditer(log.rpartition("\nserves ")[2]))
+    return (int(found[-1]["code"]), found[-1]["text"]) if found else (FAILED, "")
+
+
+def _live(endpoint: EndpointFile, pid: int, verdict: Verdict) -> Live[Json]:
+    address = f"http://{HOST}:{endpoint.port}/v1"
+    outputs = {"base_url": address, "model": str(endpoint.key), "secret": "", "pid": pid}
+    place = f"pid {pid}, port {endpoint.port}" if pid else ""
+    detail = ": ".join(filter(None, (place, verdict.trouble)))
+    return Live(endpoint.key, endpoint.spec, verdict.revision, not verdict.trouble, detail, outputs)

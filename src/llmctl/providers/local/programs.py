@@ -18,7 +18,7 @@ from pathlib import Path
 import llmctl
 from llmctl.core.errors import ProviderError
 from llmctl.core.resources import Key
-from llmctl.providers.local.launch import Launch, endpoint_files, endpoint_program
+from llmctl.providers.local.launch import ENGINE, Launch, endpoint_files, endpoint_program
 from llmctl.providers.local.layout import Layout, read_json
 
 GATEWAY = "gateway"
@@ -59,7 +59,7 @@ def key_of_program(name: str) -> Key | None:
 
 def engine(launch: Launch) -> Program:
     arguments = (f"state:endpoints/{launch.key}.json", launch.identity)
-    return Program(endpoint_program(launch.key), "llmctl.providers.local.engine", arguments, 500, ENGINE_STOP_S)
+    return Program(endpoint_program(launch.key), ENGINE, arguments, 500, ENGINE_STOP_S)
 
 
 def gateway(layout: Layout, port: int) -> Program:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from llmctl.core.digests import Json
 from llmctl.core.errors import ProviderError, TransientError
 from llmctl.providers.local import programs
+from llmctl.providers.local.launch import ENGINE
 from llmctl.providers.local.layout import Layout, check_owner, explained, write_atomic
 from llmctl.providers.local.wire import NoAnswer, NobodyThere, unix_request
 
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 _ANSWER_S = 3.0
 _STOP_S = programs.ENGINE_STOP_S + programs.GATEWAY_STOP_S + 5.0
 _POLL_S = 0.02
-_MODULES = frozenset({"supervisor.supervisord", "llmctl.gateway", "llmctl.providers.local.engine"})
+_REAP_S = 3.0
+#: A SIGTERM that comes between supervisord's fork and its exec is lost, so it is sent again.
+_TERM_AGAIN_S = 0.3
+_MODULES = frozenset({"supervisor.supervisord", "llmctl.gateway", ENGINE})
 # supervisor.xmlrpc.Faults
 _SHUTDOWN_STATE, _BAD_NAME, _ALREADY_STARTED, _NOT_RUNNING, _ALREADY_ADDED, _STILL_RUNNING = 6, 10, 60, 70, 90, 91
 
@@ -78,13 +82,15 @@ class Supervisor:
 
     def presence(self) -> Presence:
         """Whether it is up. Raises ``ProviderError`` when its socket lies in somebody else's folder."""
-        runtime = self._layout.runtime
+        runtime, pid = self._layout.runtime, self.pid()
+        if pid and is_held(pid):
+            return Presence.SILENT
         try:
             if runtime.is_dir():
                 check_owner(runtime)
             self._call("supervisor.getState")
         except NobodyThere:
-            return Presence.SILENT if self.pid() else Presence.DOWN
+            return Presence.SILENT if pid else Presence.DOWN
         except NoAnswer:
             return Presence.SILENT
         return Presence.UP
@@ -96,6 +102,14 @@ class Supervisor:
             if process is not None and str(self._layout.conf) in _command_line(process):
                 return process.pid
         return 0
+
+    def silent(self) -> TransientError:
+        """The error for a supervisord that is there and does not answer."""
+        return TransientError(
+            "the process manager (supervisord) runs but does not answer",
+            detail=f"pid {self.pid() or 'unknown'}",
+            hint="Run `llmctl local stop`, then `llmctl local start`.",
+        )
 
     def all(self) -> dict[str, Managed]:
         """All programs by name. Raises ``TransientError`` when there is no answer."""
@@ -131,7 +145,7 @@ class Supervisor:
 
     def remove(self, name: str) -> None:
         """Stop a program and forget it; done when it is gone already."""
-        until = time.monotonic() + _STOP_S
+        until, again = time.monotonic() + _STOP_S, 0.0
         while (found := self.one(name)) is not None:
             if found.state in _STILL:
                 self._effect("supervisor.removeProcessGroup", name, unless=(_BAD_NAME, _STILL_RUNNING))
@@ -141,6 +155,10 @@ class Supervisor:
                 raise TransientError(f"{name} does not stop (pid {found.pid})", hint=hint)
             if found.state is not State.STOPPING:
                 self._effect("supervisor.stopProcess", name, False, unless=(_NOT_RUNNING,))
+                again = time.monotonic() + _TERM_AGAIN_S
+            elif time.monotonic() > again:
+                self._effect("supervisor.signalProcess", name, "TERM", unless=(_NOT_RUNNING, _BAD_NAME))
+                again = time.monotonic() + _TERM_AGAIN_S
             if found.pid and is_held(found.pid):
                 _kill(found.pid)  # a process that is held by SIGSTOP sees no SIGTERM
             time.sleep(_POLL_S)
@@ -171,30 +189,50 @@ class Supervisor:
         pid = self.pid()
         with suppress(ProviderError):
             if self.presence() is Presence.UP:
-                for found in self.all().values():
-                    if found.pid and is_held(found.pid):
-                        _kill(found.pid)
+                names = set(self.all())
+                self._halt(names & {programs.GATEWAY})  # first, so that requests in flight still find their engine
+                self._halt(names)
                 self._effect("supervisor.shutdown")
                 _within(_STOP_S, lambda: not _process(pid))
         self.reap()
+
+    def _halt(self, names: set[str]) -> None:
+        """Stop programs all at once. supervisord's own shutdown would take a second between two."""
+        for name in names:
+            self._effect("supervisor.stopProcess", name, False, unless=(_NOT_RUNNING,))
+
+        def stands_still() -> bool:
+            found = [managed for managed in self.all().values() if managed.name in names]
+            for managed in found:
+                if managed.pid and is_held(managed.pid):
+                    _kill(managed.pid)
+            return all(managed.state in _STILL for managed in found)
+
+        _within(_STOP_S, stands_still)
 
     def reap(self) -> None:
         """End every process of this state folder, the manager first so that it restarts nothing."""
         import psutil
 
-        managers, others = self._left_behind(), []
+        managers = self._left_behind()
+        others: list[psutil.Process] = []
         for process in psutil.process_iter():
             words = _command_line(process)
             if self._is_ours(words):
                 (managers if "supervisor.supervisord" in words else others).append(process)
-        for group in (managers, others):
-            for process in group:
-                with suppress(psutil.Error):
-                    process.kill() if process.status() == psutil.STATUS_STOPPED else process.terminate()
-            for process in psutil.wait_procs(group, timeout=3.0)[1]:
+        for manager in managers:
+            with suppress(psutil.Error):
+                others += [child for child in manager.children() if child not in others]
+                manager.kill()  # its children get SIGTERM for that
+        for process in others:
+            with suppress(psutil.Error):
+                process.kill() if process.status() == psutil.STATUS_STOPPED else process.terminate()
+        everything = [*managers, *others]
+        if not _within(_REAP_S, lambda: not any(map(_lives, everything))):
+            for process in everything:
                 with suppress(psutil.Error):
                     process.kill()
-            psutil.wait_procs(group, timeout=3.0)
+            _within(_REAP_S, lambda: not any(map(_lives, everything)))
         self._layout.pidfile.unlink(missing_ok=True)
         for socket in (self._layout.supervisor_socket, self._layout.admin_socket):
             socket.unlink(missing_ok=True)
@@ -270,6 +308,15 @@ def _process(pid: int) -> psutil.Process | None:
         if process.status() != psutil.STATUS_ZOMBIE:
             return process
     return None
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether that very process lives; one that is dead and not reaped, as in a container without init, does not."""
+    import psutil
+
+    with suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _command_line(process: psutil.Process) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from llmctl.providers.local.llama import LlamaEndpoints
 from llmctl.providers.local.lock import StateLock
 from llmctl.providers.local.secrets_file import SecretsFile
 from llmctl.providers.local.store import FileStore
-from llmctl.providers.local.supervisor import Managed, Presence, State, Supervisor, log_tail, started_at
-from llmctl.providers.local.wire import NoAnswer, NobodyThere, free_port, holder, is_free, local_request
+from llmctl.providers.local.supervisor import Managed, Presence, State, Supervisor, is_held, log_tail, started_at
+from llmctl.providers.local.wire import NoAnswer, NobodyThere, free_port, holder, is_free, listens, local_request
 
 _POLL_S = 0.03
 _PROBE_S = 1.5
@@ -93,10 +93,15 @@ class LocalTarget:
     def state_folder(self) -> Path:
         return self._layout.state
 
+    def exists(self) -> bool:
+        """Whether anything of this target is on this machine."""
+        return self._layout.state.is_dir()
+
     def start(self, op: Op) -> None:
         """State folder, secrets, process manager and gateway are there, and every known endpoint is started."""
         op.guard()
         with explained("start the local target"):
+            self._end_leftovers()
             self._refuse_taken_port()
             with self._lock.held():
                 self._layout.make_runtime()
@@ -104,11 +109,7 @@ class LocalTarget:
                 self._secrets.make()
                 presence = self._supervisor.presence()
                 if presence is Presence.SILENT and self._layout.supervisor_socket.exists():
-                    raise TransientError(
-                        "the process manager (supervisord) runs but does not answer",
-                        detail=f"pid {self._supervisor.pid() or 'unknown'}",
-                        hint="Run `llmctl local stop`, then `llmctl local start`.",
-                    )
+                    raise self._supervisor.silent()
                 op.guard()
                 if presence is not Presence.UP:
                     self._launch(op)
@@ -161,14 +162,25 @@ class LocalTarget:
         logs = self._layout.logs
         return {path.stem: path for path in sorted(logs.glob("*.log"))} if logs.is_dir() else {}
 
+    def _end_leftovers(self) -> None:
+        """What a process manager that was killed left behind would hold ports and be there twice."""
+        if self._layout.state.is_dir():
+            with self._lock.held():
+                if self._supervisor.presence() is Presence.DOWN:
+                    self._supervisor.reap()
+
     def _refuse_taken_port(self) -> None:
         """Before anything changes: a port that the file asks for must be free or the gateway's own."""
         port = self.environment.gateway_port
         if not port or is_free(port):
             return
-        if programs.gateway_port(self._layout) == port and self._gateway.read().running:
-            return
-        raise ProviderError(
+        up = self._supervisor.presence() is Presence.UP
+        managed = self._supervisor.one(programs.GATEWAY) if up else None
+        if managed is None or not listens(managed.pid, port):
+            raise self._port_taken(port)
+
+    def _port_taken(self, port: int) -> ProviderError:
+        return ProviderError(
             f"port {port} is taken by {holder(port)}",
             detail=f"The gateway of environment {self.environment.name} is to listen on it.",
             hint="Stop that process, or set another `gateway_port` (0 takes any free one).",
@@ -213,7 +225,7 @@ class LocalTarget:
             managed = self._supervisor.one(programs.GATEWAY)
             port = programs.gateway_port(self._layout)
             moved = self.environment.gateway_port not in (0, port)
-            if managed is None or managed.state in (*_STANDS_STILL, State.BACKOFF) or moved:
+            if attempt or moved or not _lives(managed):
                 op.guard()
                 self._supervisor.remove(programs.GATEWAY)
                 port = self._choose_gateway_port()
@@ -222,8 +234,10 @@ class LocalTarget:
             op.progress(f"waiting for the gateway on port {port}")
             if self._gateway_answers(op, port):
                 return
-            if self.environment.gateway_port or is_free(port) or attempt == _PORT_ATTEMPTS - 1:
-                break
+            if self.environment.gateway_port and not is_free(port):
+                raise self._port_taken(port)
+            if is_free(port):
+                break  # so the port is not why
         log = log_tail(self._layout.log_file(programs.GATEWAY), lines=10)
         raise ProviderError(
             "the gateway cannot start",
@@ -232,10 +246,10 @@ class LocalTarget:
         )
 
     def _gateway_answers(self, op: Op, port: int) -> bool:
-        """Wait until it serves clients; False when it ended instead."""
+        """Wait until it serves clients; False when it ended, or is held by a signal, instead."""
         while True:
             managed = self._supervisor.one(programs.GATEWAY)
-            if managed is None or managed.state in (*_STANDS_STILL, State.BACKOFF):
+            if not _lives(managed):
                 return False
             if self._gateway.read().configs and _answers(port):
                 return True
@@ -259,11 +273,11 @@ class LocalTarget:
         public = _answers(programs.gateway_port(self._layout))
         trouble = reading.unreadable or ("" if public else "its port does not answer")
         info = _info(programs.GATEWAY, ProcessRole.GATEWAY, None, presence, managed, trouble if reading.running else "")
-        return info if info.detail else ProcessInfo(*_fields(info), reading.base_url)
+        return info if info.detail else replace(info, detail=reading.base_url)
 
 
-def _fields(info: ProcessInfo) -> tuple[str, ProcessRole, Key | None, int, ProcessState, float, float]:
-    return (info.name, info.role, info.key, info.pid, info.state, info.started_at, info.uptime)
+def _lives(managed: Managed | None) -> bool:
+    return managed is not None and managed.state in (State.STARTING, State.RUNNING) and not is_held(managed.pid)
 
 
 def _info(
@@ -281,7 +295,8 @@ def _info(
         return ProcessInfo(name, role, key, 0, ProcessState.FAILING, 0.0, 0.0, "it just ended")
     state = ProcessState.RUNNING
     if trouble:
-        state = ProcessState.STARTING if managed.state is State.STARTING else ProcessState.UNHEALTHY
+        starting = managed.state is State.STARTING and not is_held(managed.pid)
+        state = ProcessState.STARTING if starting else ProcessState.UNHEALTHY
     return ProcessInfo(name, role, key, managed.pid, state, *_times(managed.pid), trouble)
 
 
@@ -292,8 +307,8 @@ def _times(pid: int) -> tuple[float, float]:
 
 
 def _answers(port: int) -> bool:
-    """Whether the gateway's port answers: 200, or 503 while it has nothing to serve."""
+    """Whether the gateway's port answers as healthy."""
     try:
-        return local_request(port, "GET", "/health", timeout_s=_PROBE_S).status in (200, 503)
+        return local_request(port, "GET", "/health", timeout_s=_PROBE_S).status == 200
     except (NobodyThere, NoAnswer):
         return False

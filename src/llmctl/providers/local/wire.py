@@ -107,3 +107,14 @@ def holder(port: int) -> str:
     except psutil.Error:
         pass
     return "another process"
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether a process listens on a port."""
+    import psutil
+
+    try:
+        connections = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:
+        return False
+    return any(c.laddr and c.laddr.port == port and c.status == psutil.CONN_LISTEN for c in connections)

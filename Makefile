@@ -1,0 +1,57 @@
+# Two commands on a fresh machine with Python 3.11, git and make: `make demo`, `make test`.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+LLMCTL := $(BIN)/llmctl
+
+# The demo records in git, so it needs a name; one that you have set is used.
+DEMO_IDENTITY := $(shell git config user.email >/dev/null 2>&1 || echo \
+	GIT_AUTHOR_NAME=demo GIT_AUTHOR_EMAIL=demo@example.invalid \
+	GIT_COMMITTER_NAME=demo GIT_COMMITTER_EMAIL=demo@example.invalid)
+
+.PHONY: demo demo-stop test lint format bench clean
+
+demo: $(VENV)/.installed  ## apply the example to this machine, ask it, show the audit log
+	@echo
+	@echo "$$ llmctl apply --yes -f examples/llmops.yaml"
+	@$(DEMO_IDENTITY) $(LLMCTL) apply --yes -f examples/llmops.yaml
+	@echo
+	@echo '$$ llmctl chat support "Can I send back shoes that do not fit?" -f examples/llmops.yaml'
+	@$(LLMCTL) chat support "How long does delivery take?" -f examples/llmops.yaml
+	@echo
+	@echo "$$ llmctl audit log -f examples/llmops.yaml"
+	@$(LLMCTL) audit log -f examples/llmops.yaml
+
+demo-stop: $(VENV)/.installed  ## take the demo away again; its record in git stays
+	@$(DEMO_IDENTITY) $(LLMCTL) destroy --yes -f examples/llmops.yaml
+
+test: $(VENV)/.installed-test  ## install all that the tests need and run them
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test  ## formatting, lint, types, layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.installed-test
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-test  ## the measurements of docs/benchmarks.md
+	@$(BIN)/python benchmarks/startup.py
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "llmctl needs Python 3.11 or newer; run: make PYTHON=python3.11")'
+	@echo "installing into $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,lint,train]"
+	@touch $@

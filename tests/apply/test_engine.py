@@ -1,0 +1,190 @@
+"""The engine: order, parallelism, failure, compensation, interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from threading import Barrier, BrokenBarrierError
+
+from llmctl.apply import ApplyResult, Collected, Run, State, run_steps
+from llmctl.core.address import Address
+from llmctl.core.errors import LeaseLost, ProviderError, TransientError
+from llmctl.core.resources import Desired, Key, RecordState
+from llmctl.plan import Plan, build_plan
+from llmctl.plan.drift import observe
+from tests.apply.fakes import MemoryJournal, MemoryTarget
+from tests.plan.builders import NOTHING, application, desired, live, recorded
+
+ROUTE = Address("route", "support")
+ENDPOINT = Address("endpoint", "main")
+
+
+@dataclass
+class World:
+    target: MemoryTarget
+    journal: MemoryJournal
+
+    def run(self, plan: Plan, serial: int, lease: Callable[[], None] = lambda: None) -> tuple[ApplyResult, Run]:
+        run = Run(
+            plan=plan,
+            target=self.target,
+            journal=self.journal,
+            serial=serial,
+            fence=serial,
+            check_lease=lease,
+            on_gate=lambda report: None,  # noqa: ARG005
+            resources=dict(plan.recorded.resources),
+        )
+        return run_steps(run, Collected()), run
+
+
+def without_gates(want: Desired) -> Desired:
+    return replace(want, resources={a: r for a, r in want.resources.items() if a.kind != "gate"})
+
+
+def applied(**more: str) -> tuple[World, RecordState]:
+    """A world in which the application was applied once."""
+    world = World(MemoryTarget(), MemoryJournal())
+    plan = build_plan(without_gates(desired(application(**more))), recorded({}, 0), NOTHING)  # type: ignore[arg-type]
+    result, run = world.run(plan, 1)
+    assert result.ok
+    return world, replace(recorded({}, 1), resources=dict(run.resources))
+
+
+def test_everything_is_created_promoted_and_recorded() -> None:
+    world, state = applied()
+    route = world.target.gateway.config.routes["support"]
+    revision = state.resources[ROUTE].revision
+    assert (route.promoted, dict(route.weights), route.lease) == (revision, {revision: 100}, None)
+    assert [c.subject for c in world.journal.changes][-1] == "promote route.support v1"
+    assert {str(a) for a in state.resources} == {
+        "dataset.faq", "model.tiny", "prompt.answer", "endpoint.main", "route.support", "policy.open",
+    }  # fmt: skip
+    assert len(world.journal.intents) == len(world.journal.outcomes)
+
+
+def test_a_new_model_takes_over_and_the_old_one_goes() -> None:
+    world, state = applied()
+    old = state.resources[ENDPOINT].revision
+    plan = build_plan(without_gates(desired(application(weights="w2"))), state, live(application()))
+    result, run = world.run(plan, 2)
+    assert result.ok
+    assert set(world.target.providers["endpoint"].found) == {Key("main", run.resources[ENDPOINT].revision)}
+    assert ("delete", f"main@{old}") in world.target.providers["endpoint"].calls
+    weights = [dict(c.routes["support"].weights) for c in world.target.gateway.history]
+    assert all(sum(w.values()) in (0, 100) for w in weights)
+
+
+def test_an_engine_that_does_not_start_leaves_what_serves() -> None:
+    world, state = applied()
+    serving = world.target.gateway.config
+    endpoint = world.target.providers["endpoint"]
+    endpoint.trouble = lambda verb, _: ProviderError("corrupt GGUF") if verb == "create" else None
+    plan = build_plan(without_gates(desired(application(weights="w2"))), state, live(application()))
+    result, run = world.run(plan, 2)
+    states = {r.step.id.split("@")[0]: r.state for r in result.results}
+    assert states["provision:endpoint.main"] is State.FAILED
+    assert states["stage:route.support"] is State.SKIPPED
+    assert world.target.gateway.config == serving
+    assert run.resources[ENDPOINT] == state.resources[ENDPOINT]
+    assert run.resources[ROUTE] == state.resources[ROUTE]
+
+
+def test_a_shift_that_fails_is_taken_back_engine_included() -> None:
+    world, state = applied()
+    before = world.target.gateway.config.routes
+    new = application(weights="w2")[ROUTE].revision
+    world.target.gateway.trouble = lambda config: (
+        TransientError("no answer") if config.routes["support"].weights.get(new) else None
+    )
+    plan = build_plan(without_gates(desired(application(weights="w2"))), state, live(application()))
+    result, run = world.run(plan, 2)
+    assert not result.ok
+    assert world.target.gateway.config.routes == before
+    assert set(world.target.providers["endpoint"].found) == {Key("main", state.resources[ENDPOINT].revision)}
+    assert run.resources[ENDPOINT] == state.resources[ENDPOINT]
+    undone = [r.step.id.split("@")[0] for r in result.results if r.state is State.UNDONE]
+    assert undone == ["provision:endpoint.main", "stage:route.support"]
+    assert world.journal.changes[-1].resources == {ENDPOINT: state.resources[ENDPOINT]}
+
+
+def test_a_conflict_on_the_gateway_is_tried_again_on_what_is_there() -> None:
+    world, state = applied()
+    world.target.gateway.conflicts = 2
+    plan = build_plan(without_gates(desired(application(system="Be kind."))), state, live(application()))
+    result, _ = world.run(plan, 2)
+    assert result.ok
+
+
+def test_a_lost_lease_stops_every_further_effect() -> None:
+    world, state = applied()
+    calls = len(world.target.gateway.history)
+
+    def lost() -> None:
+        raise LeaseLost("taken over")
+
+    plan = build_plan(without_gates(desired(application(weights="w2"))), state, live(application()))
+    result, _ = world.run(plan, 2, lease=lost)
+    assert all(r.state in (State.FAILED, State.SKIPPED) for r in result.results)
+    assert len(world.target.gateway.history) == calls
+    assert not [c for c in world.target.providers["endpoint"].calls if c[0] == "delete"]
+
+
+def test_interrupted_steps_are_skipped_and_what_was_made_is_taken_back() -> None:
+    world, state = applied()
+    plan = build_plan(without_gates(desired(application(weights="w2"))), state, live(application()))
+    run = Run(
+        plan=plan,
+        target=world.target,
+        journal=world.journal,
+        serial=2,
+        fence=2,
+        check_lease=lambda: None,
+        on_gate=lambda report: None,  # noqa: ARG005
+        resources=dict(state.resources),
+    )
+    endpoint = world.target.providers["endpoint"]
+
+    def interrupt(verb: str, _: Key) -> None:
+        if verb == "create":
+            run.cancelled.set()
+
+    endpoint.trouble = interrupt
+    result = run_steps(run, Collected())
+    states = {r.step.id.split("@")[0]: r.state for r in result.results}
+    assert states["provision:endpoint.main"] is State.UNDONE
+    assert states["promote:route.support"] is State.SKIPPED
+    unchanged = {a: r for a, r in state.resources.items() if a.kind != "model"}
+    assert {a: r for a, r in run.resources.items() if a.kind != "model"} == unchanged
+    assert set(endpoint.found) == {Key("main", state.resources[ENDPOINT].revision)}
+
+
+def test_independent_steps_run_at_the_same_time() -> None:
+    world = World(MemoryTarget(), MemoryJournal())
+    together = Barrier(2, timeout=10)
+
+    def meet(verb: str, _: Key) -> ProviderError | None:
+        try:
+            together.wait()
+        except BrokenBarrierError:
+            return ProviderError(f"{verb} ran alone")
+        return None
+
+    world.target.providers["prompt"].trouble = meet
+    world.target.providers["model"].trouble = meet
+    plan = build_plan(without_gates(desired(application())), recorded({}, 0), NOTHING)
+    result, _ = world.run(plan, 1)
+    assert result.ok
+
+
+def test_a_drifted_engine_comes_back_and_its_route_follows_it() -> None:
+    world, state = applied()
+    world.target.providers["endpoint"].found.clear()
+    seen = live(application())
+    seen = replace(seen, readings={**seen.readings, "endpoint": world.target.providers["endpoint"].read_all()})
+    plan = build_plan(without_gates(desired(application())), state, seen)
+    assert observe(state, seen, frozenset()).drift
+    result, run = world.run(plan, 2)
+    assert result.ok
+    assert run.resources == state.resources
+    assert [c.subject for c in world.journal.changes][-2:] == ["restore endpoint.main", "restore route.support"]
