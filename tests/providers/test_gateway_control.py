@@ -61,32 +61,36 @@ def test_what_is_published_is_read_back_and_survives_a_restart(started: LocalTar
     assert started.gateway.read() == reading
 
 
-def test_a_publish_against_another_configuration_is_refused(started: LocalTarget, op: Op) -> None:
+def _served(target: LocalTarget) -> str:
+    return target.gateway.read().configs["local"].revision
+
+
+def test_a_publish_against_another_configuration_is_refused(shared: LocalTarget, op: Op) -> None:
     first = _config(1, NOWHERE)
-    started.gateway.publish(op, first, "")
+    shared.gateway.publish(op, first, "")
     with pytest.raises(Conflict, match="another configuration") as caught:
-        started.gateway.publish(op, _config(2, NOWHERE), "f" * 16)
+        shared.gateway.publish(op, _config(2, NOWHERE), "f" * 16)
     assert first.revision in caught.value.detail
-    assert started.gateway.read().configs == {"local": first}
+    assert shared.gateway.read().configs == {"local": first}
     second = _config(2, NOWHERE, "r2")
-    started.gateway.publish(op, second, first.revision)
+    shared.gateway.publish(op, second, first.revision)
     with pytest.raises(Conflict):
-        started.gateway.publish(op, replace(second, fence=1), second.revision)
+        shared.gateway.publish(op, replace(second, fence=1), second.revision)
 
 
-def test_what_the_gateway_refuses_is_said(started: LocalTarget, op: Op) -> None:
-    config = _config(1, {**NOWHERE, "base_url": "nonsense"})
+def test_what_the_gateway_refuses_is_said(shared: LocalTarget, op: Op) -> None:
+    config = _config(3, {**NOWHERE, "base_url": "nonsense"})
     with pytest.raises(ProviderError, match=r"refuses the configuration \(HTTP 400\)") as caught:
-        started.gateway.publish(op, config, "")
+        shared.gateway.publish(op, config, _served(shared))
     assert caught.value.detail
 
 
-def test_nothing_is_published_once_it_may_not_be(started: LocalTarget, op: Op) -> None:
-    cancelled = Event()
+def test_nothing_is_published_once_it_may_not_be(shared: LocalTarget, op: Op) -> None:
+    cancelled, before = Event(), _served(shared)
     cancelled.set()
     with pytest.raises(Interrupted):
-        started.gateway.publish(replace(op, cancelled=cancelled), _config(1, NOWHERE), "")
-    assert started.gateway.read().configs["local"].routes == {}
+        shared.gateway.publish(replace(op, cancelled=cancelled), _config(3, NOWHERE, "r3"), before)
+    assert _served(shared) == before
 
 
 def test_without_a_gateway_nothing_is_published(target: LocalTarget, op: Op) -> None:
@@ -119,13 +123,11 @@ def test_a_route_is_answered_by_the_engine_and_a_staged_one_for_the_gate_alone(
     assert _ask(base_url, {"model": "help", **question})[0] == 404
 
 
-def test_a_publish_takes_up_new_keys(
-    started: LocalTarget, api: FakeApi, op: Op, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_publish_takes_up_new_keys(clean: LocalTarget, api: FakeApi, op: Op, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_API_KEY", CANARY)
-    live = started.providers["endpoint"].create(op, KEY, external_spec(api.url))
-    base_url = started.gateway.publish(op, _config(1, live.outputs), "").base_url
+    live = clean.providers["endpoint"].create(op, KEY, external_spec(api.url))
+    base_url = clean.gateway.publish(op, _config(3, live.outputs), _served(clean)).base_url
     _ask(base_url, {"model": "help", "prompt_variables": {"question": "Hello"}})
-    log = started.log_paths()["gateway"].read_text()
+    log = clean.log_paths()["gateway"].read_text()
     assert "keys that upstreams need are not in secrets.json" not in log
     assert CANARY not in log

@@ -48,6 +48,13 @@ def serving(started: LocalTarget, project: Path) -> LocalTarget:
     return started
 
 
+@pytest.fixture(scope="module")
+def undisturbed(shared: LocalTarget, shared_project: Path) -> LocalTarget:
+    """A serving target for the tests that leave it as it is."""
+    shared.providers["endpoint"].create(new_op(), KEY, _spec(shared, shared_project))
+    return shared
+
+
 @pytest.fixture
 def others() -> Iterator[list[LocalTarget]]:
     """More targets of a test; they are ended with it."""
@@ -75,26 +82,31 @@ def _port(url: str) -> int:
     return int(url.split(":")[2].removesuffix("/v1"))
 
 
+def _hold(pid: int) -> None:
+    psutil.Process(pid).suspend()
+    assert until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+
+
 def _healthy(target: LocalTarget) -> bool:
     found = target.providers["endpoint"].read_all().found
     return KEY in found and found[KEY].healthy
 
 
-def test_every_process_is_there_once_and_says_so(serving: LocalTarget) -> None:
-    found = _by_role(serving)
+def test_every_process_is_there_once_and_says_so(undisturbed: LocalTarget) -> None:
+    found = _by_role(undisturbed)
     assert {info.state for info in found.values()} == {ProcessState.RUNNING}
-    assert {info.pid for info in found.values()} == _pids(serving)
+    assert {info.pid for info in found.values()} == _pids(undisturbed)
     assert found[ProcessRole.ENGINE].key == KEY
-    assert found[ProcessRole.GATEWAY].detail == serving.gateway.read().base_url
+    assert found[ProcessRole.GATEWAY].detail == undisturbed.gateway.read().base_url
     for info in found.values():
         assert info.started_at == psutil.Process(info.pid).create_time()
         assert 0 <= info.uptime < 60
 
 
-def test_starting_again_changes_nothing(serving: LocalTarget, op: Op) -> None:
-    before = _pids(serving)
-    serving.start(op)
-    assert _pids(serving) == before
+def test_starting_again_changes_nothing(undisturbed: LocalTarget, op: Op) -> None:
+    before = _pids(undisturbed)
+    undisturbed.start(op)
+    assert _pids(undisturbed) == before
 
 
 def test_stopping_keeps_all_files_and_starting_brings_everything_back(serving: LocalTarget, op: Op) -> None:
@@ -142,11 +154,14 @@ def test_destroy_leaves_nothing(target: LocalTarget, project: Path, op: Op) -> N
     target.destroy(op)
 
 
-def test_a_killed_gateway_comes_back_by_itself(started: LocalTarget) -> None:
-    before, url = _by_role(started)[ProcessRole.GATEWAY].pid, started.gateway.read().base_url
-    psutil.Process(before).kill()
-    assert until(lambda: bool(started.gateway.read().configs) and _by_role(started)[ProcessRole.GATEWAY].pid != before)
-    assert started.gateway.read().base_url == url
+def test_killed_gateway_and_engine_come_back_by_themselves(serving: LocalTarget) -> None:
+    url, address = serving.gateway.read().base_url, _engine_url(serving)
+    before = {info.pid for info in serving.processes() if info.role is not ProcessRole.SUPERVISOR}
+    for pid in before:
+        psutil.Process(pid).kill()
+    assert until(lambda: _healthy(serving) and bool(serving.gateway.read().configs))
+    assert not _pids(serving) & before
+    assert (serving.gateway.read().base_url, _engine_url(serving)) == (url, address)
 
 
 def test_children_die_with_a_killed_manager_and_start_restores_each_once(serving: LocalTarget, op: Op) -> None:
@@ -180,7 +195,7 @@ def test_leftovers_of_a_killed_manager_are_ended_before_a_new_start(serving: Loc
 
 
 def test_a_hanging_manager_is_unreadable_and_can_be_stopped(serving: LocalTarget, op: Op) -> None:
-    psutil.Process(_by_role(serving)[ProcessRole.SUPERVISOR].pid).suspend()
+    _hold(_by_role(serving)[ProcessRole.SUPERVISOR].pid)
     reading = serving.providers["endpoint"].read_all()
     assert not reading.found
     assert "does not answer" in reading.unreadable[ALL].summary
@@ -196,7 +211,7 @@ def test_a_hanging_gateway_is_unreadable_and_is_started_anew(
 ) -> None:
     monkeypatch.setattr("llmctl.providers.local.gateway._ANSWER_S", 0.5)
     held = _by_role(started)[ProcessRole.GATEWAY].pid
-    psutil.Process(held).suspend()
+    _hold(held)
     reading = started.gateway.read()
     monkeypatch.undo()
     assert reading.running
@@ -250,35 +265,35 @@ def test_a_fixed_port_is_used_and_can_be_changed(project: Path, op: Op, others: 
 
 
 def test_environments_and_projects_do_not_meet(
-    serving: LocalTarget, project: Path, op: Op, others: list[LocalTarget]
+    undisturbed: LocalTarget, shared_project: Path, op: Op, others: list[LocalTarget]
 ) -> None:
-    second = LocalTarget(project, "acme", Environment("test", "local"))
+    second = LocalTarget(shared_project, "acme", Environment("test", "local"))
     others.append(second)
     second.start(op)
     assert not second.providers["endpoint"].read_all().found
-    assert second.gateway.read().base_url != serving.gateway.read().base_url
-    assert second.gateway.gate_access().token != serving.gateway.gate_access().token
+    assert second.gateway.read().base_url != undisturbed.gateway.read().base_url
+    assert second.gateway.gate_access().token != undisturbed.gateway.gate_access().token
     second.destroy(op)
-    assert _healthy(serving)
+    assert _healthy(undisturbed)
 
 
 def test_a_copied_project_has_nothing_to_do_with_the_first(
-    serving: LocalTarget, project: Path, tmp_path: Path, op: Op, others: list[LocalTarget]
+    undisturbed: LocalTarget, shared_project: Path, tmp_path: Path, op: Op, others: list[LocalTarget]
 ) -> None:
-    shutil.copytree(project, tmp_path / "copy")
+    shutil.copytree(shared_project, tmp_path / "copy")
     copy = LocalTarget(tmp_path / "copy", "acme", Environment("dev", "local"))
     others.append(copy)
     reading = copy.providers["endpoint"].read_all()
     assert (reading.found, reading.unreadable) == ({}, {})
     assert copy.gateway.read().running is False
-    before = _pids(serving)
+    before = _pids(undisturbed)
     copy.start(op)
     assert _healthy(copy)
-    assert _engine_url(copy) != _engine_url(serving)
-    assert copy.gateway.read().base_url != serving.gateway.read().base_url
+    assert _engine_url(copy) != _engine_url(undisturbed)
+    assert copy.gateway.read().base_url != undisturbed.gateway.read().base_url
     copy.destroy(op)
-    assert _pids(serving) == before
-    assert _healthy(serving)
+    assert _pids(undisturbed) == before
+    assert _healthy(undisturbed)
 
 
 def test_a_moved_project_ends_what_ran_at_its_old_place(
@@ -347,8 +362,8 @@ def test_a_runtime_path_too_long_for_a_socket_is_not_used(
     assert str(Layout(target.state_folder).runtime).startswith(f"/tmp/llmctl-{os.geteuid()}-")
 
 
-def test_the_state_folder_stays_out_of_git(started: LocalTarget) -> None:
-    assert (started.state_folder.parent / ".gitignore").read_text() == "*\n"
+def test_the_state_folder_stays_out_of_git(undisturbed: LocalTarget) -> None:
+    assert (undisturbed.state_folder.parent / ".gitignore").read_text() == "*\n"
 
 
 def test_a_gateway_that_cannot_start_is_explained(target: LocalTarget, op: Op) -> None:
@@ -359,6 +374,6 @@ def test_a_gateway_that_cannot_start_is_explained(target: LocalTarget, op: Op) -
     assert "config.json cannot be used" in caught.value.detail
 
 
-def test_logs_are_named(serving: LocalTarget) -> None:
-    assert set(serving.log_paths()) == {"supervisord", "gateway", f"endpoint.{KEY}"}
-    assert all(path.is_file() for path in serving.log_paths().values())
+def test_logs_are_named(undisturbed: LocalTarget) -> None:
+    assert set(undisturbed.log_paths()) == {"supervisord", "gateway", f"endpoint.{KEY}"}
+    assert all(path.is_file() for path in undisturbed.log_paths().values())

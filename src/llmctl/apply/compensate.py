@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from threading import Event
 
 from llmctl.apply.effects import QUICK_S, Effects
 from llmctl.apply.report import Reporter, State, StepResult
 from llmctl.core import gateway_config as gw
-from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic, Severity
 from llmctl.core.errors import LlmctlError, Locked
+from llmctl.core.kinds import Role, kind_of
 from llmctl.core.resources import Key
-from llmctl.core.steps import Action, Promote, Provision, Stage
+from llmctl.core.steps import Promote, Provision, Stage
+from llmctl.graph import dependents
 from llmctl.plan.routes import chain_keys
+
+Undo = Callable[[], None]
 
 
 def compensate(
     effects: Effects, results: list[StepResult], reporter: Reporter
 ) -> tuple[list[StepResult], list[Diagnostic]]:
-    """Undo, in reverse: staged and shifted routes that were not promoted, endpoint revisions that nothing uses.
+    """Undo, in reverse: routes that were staged and not promoted, endpoint revisions that nothing uses, and
+    the record of artifacts that nothing uses.
 
     Returns the results of undone steps, and a warning for each that could not be undone: the next apply
     finds what is left and takes it away. Nothing is done once the lock is lost.
@@ -28,30 +34,37 @@ def compensate(
         return [], []
     undone: list[StepResult] = []
     warnings: list[Diagnostic] = []
-    promoted = {r.step.address for r in results if isinstance(r.step, Promote) and r.state is State.DONE}
-    for result in reversed(results):
-        step = result.step
+    for result, undo in _to_undo(effects, results):
         try:
-            if isinstance(step, Stage) and result.state is not State.SKIPPED and step.address not in promoted:
-                _unstage(effects, step)
-            elif isinstance(step, Provision) and _made_for_nothing(effects, step, result):
-                _unprovision(effects, step)
-            else:
-                continue
+            undo()
         except Locked as error:
             warnings.append(Diagnostic(error.summary, Severity.WARNING, hint="The next apply cleans up."))
             break
         except LlmctlError as error:
-            warnings.append(
-                Diagnostic(
-                    f"could not undo {step.id}: {error.summary}", Severity.WARNING, hint="The next apply cleans up."
-                )
-            )
+            text = f"could not undo {result.step.id}: {error.summary}"
+            warnings.append(Diagnostic(text, Severity.WARNING, hint="The next apply cleans up."))
             continue
         if result.state is State.DONE:
             undone.append(replace(result, state=State.UNDONE, text="taken back"))
             reporter.ended(undone[-1])
     return undone, warnings
+
+
+def _to_undo(effects: Effects, results: list[StepResult]) -> Iterator[tuple[StepResult, Undo]]:
+    promoted = {r.step.address for r in results if isinstance(r.step, Promote) and r.state is State.DONE}
+    needs: dict[str, tuple[str, ...]] = {r.step.id: r.step.needs for r in results}
+    unfinished = {r.step.id for r in results if r.state is not State.DONE}
+    for result in reversed(results):
+        step = result.step
+        if result.state is State.SKIPPED:
+            continue
+        if isinstance(step, Stage) and step.address not in promoted:
+            yield result, partial(_unstage, effects, step)
+        elif isinstance(step, Provision) and not step.restores:
+            users: set[str] = dependents(needs, [step.id])
+            in_vain = result.state is State.FAILED or not users.isdisjoint(unfinished)
+            if in_vain and not _in_use(effects, step):
+                yield result, partial(_unprovision, effects, step)
 
 
 def _unstage(effects: Effects, step: Stage) -> None:
@@ -64,26 +77,37 @@ def _unstage(effects: Effects, step: Stage) -> None:
     effects.rollout.change(op, lambda config: gw.without_revision(gw.shifted_back(config, name), name, step.revision))
 
 
-def _made_for_nothing(effects: Effects, step: Provision, result: StepResult) -> bool:
-    """A new endpoint revision that no promoted route uses, although routes were meant to use it."""
-    if step.address.kind != "endpoint" or step.restores or result.state is State.SKIPPED:
-        return False
-    if step.action not in (Action.CREATE, Action.REPLACE, Action.ADOPT):
-        return False
-    key = Key(step.address.name, step.revision)
-    routes = [a for a in effects.run.plan.desired.resources if a.kind == "route"]
-    meant = [a for a in routes if key in chain_keys(effects.run.plan.desired.resources[a].spec)]
-    used = [a for a, r in effects.run.resources.items() if a.kind == "route" and key in chain_keys(r.spec)]
-    return result.state is State.FAILED or (bool(meant) and not used)
+def _in_use(effects: Effects, step: Provision) -> bool:
+    """Whether what is recorded now, or was before, has this very revision in it."""
+    was = effects.run.plan.recorded.resources.get(step.address)
+    if was is not None and was.revision == step.revision:
+        return True
+    name, revision = step.address.name, step.revision
+    for address, recorded in effects.run.resources.items():
+        spec = recorded.spec
+        if address.kind == "route" and Key(name, revision) in chain_keys(spec) and step.address.kind == "endpoint":
+            return True
+        if (
+            step.address.kind in ("model", "prompt", "dataset")
+            and spec.get(f"{step.address.kind}_revision") == revision
+        ):
+            return True
+    return False
 
 
 def _unprovision(effects: Effects, step: Provision) -> None:
-    op = effects.run.op(step, lambda _: None, QUICK_S, cancelled=Event())
-    effects.delete_endpoint(step, Key(step.address.name, step.revision), op)
-    address: Address = step.address
+    """Delete an endpoint revision again; an artifact's content stays in the store and only its record goes back.
+
+    The revision keeps its version, so that no number ever means two things.
+    """
+    address = step.address
+    if kind_of(address.kind).role is Role.DEPLOYMENT:
+        op = effects.run.op(step, lambda _: None, QUICK_S, cancelled=Event())
+        effects.delete_endpoint(step, Key(address.name, step.revision), op)
     recorded = effects.run.resources.get(address)
     if recorded is None or recorded.revision != step.revision:
         return
     was = effects.run.plan.recorded.resources.get(address)
+    before = replace(was, revisions=recorded.revisions) if was else None
     trailers = (("Resource", str(address)), ("Revision", step.revision))
-    effects.record(f"take back {address}@{step.revision[:8]}", {address: was}, trailers)
+    effects.record(f"take back {address}@{step.revision[:8]}", {address: before}, trailers)

@@ -25,7 +25,7 @@ def blast_radius(desired: Desired, changes: Iterable[ResourceChange], steps: Ite
         if moved & set(needs[change.address]):
             continue  # a consequence itself; the line of its cause names it
         touched = dependents(needs, [change.address])
-        consequences = [*_consequences(sorted(touched), rolled, proven)]
+        consequences = [*_consequences(sorted(touched), moved, rolled, proven)]
         if consequences:
             lines.append(f"{change.address} changed: {'; '.join(consequences)}")
     for step in all_steps:
@@ -34,11 +34,13 @@ def blast_radius(desired: Desired, changes: Iterable[ResourceChange], steps: Ite
     return tuple(lines)
 
 
-def _consequences(touched: list[Address], rolled: set[Address], proven: set[tuple[Address, Address]]) -> Iterator[str]:
+def _consequences(
+    touched: list[Address], moved: set[Address], rolled: set[Address], proven: set[tuple[Address, Address]]
+) -> Iterator[str]:
     for address in touched:
         if address.kind == "gate" and any(gate == address for gate, _ in proven):
             yield f"{address} runs"
-        elif address.kind == "endpoint":
+        elif address.kind == "endpoint" and address in moved:
             yield f"{address} gets a new revision"
         elif address.kind == "route":
             yield f"{address} rolls out a new revision" if address in rolled else f"{address} unaffected"

@@ -6,7 +6,7 @@
 
 from llmctl.record.attempt import Action, Attempt, Outcome
 from llmctl.record.lock import HeldLock, Lock, LockInfo
-from llmctl.record.messages import GateClaim, Trailers
+from llmctl.record.messages import GateClaim, Trailers, value, values
 from llmctl.record.reader import ChangeCommit, Entry, EntryDetail, Reader
 from llmctl.record.recovery import OpenAttempt, find_interrupted
 from llmctl.record.repository import Repository, open_repository, recorded_environments
@@ -32,5 +32,7 @@ __all__ = [
     "find_interrupted",
     "open_repository",
     "recorded_environments",
+    "value",
+    "values",
     "verify",
 ]

@@ -9,8 +9,13 @@ import click
 
 from llmctl.cli.views.gate import judgement_line
 from llmctl.core.digests import Json
-from llmctl.record import Entry, EntryDetail, Verification
+from llmctl.record import Entry, EntryDetail, Verification, value, values
 
+_ANCHOR = {
+    "signed": "anchored by its signature",
+    "expected head": "anchored: it is the head that was expected",
+    "unanchored": "unanchored: history that was rewritten consistently cannot be told (give --expect-head)",
+}
 _COLOR = {"applied": "green", "rolled back": "yellow", "failed": "red", "interrupted": "red"}
 
 
@@ -56,10 +61,9 @@ def render_log(environment: str, entries: list[Entry]) -> str:
 
 
 def _gates(entry: Entry) -> Iterator[str]:
-    for name, text in entry.trailers:
-        if name == "Gate":
-            gate, verdict, *_ = text.split()
-            yield click.style(f"gate {gate} {verdict}", fg="green" if verdict == "PASS" else "red")
+    for text in values(entry.trailers, "Gate"):
+        gate, verdict, *_ = text.split()
+        yield click.style(f"gate {gate} {verdict}", fg="green" if verdict == "PASS" else "red")
 
 
 def render_detail(environment: str, detail: EntryDetail) -> str:
@@ -76,13 +80,13 @@ def _detail_lines(environment: str, detail: EntryDetail) -> Iterator[str]:
         "when": entry.time,
         "reason": decisions.get("reason"),
         "source": _source(entry, decisions),
-        "plan": dict(entry.trailers).get("Plan"),
-        "CI run": dict(entry.trailers).get("Run"),
+        "plan": value(entry.trailers, "Plan"),
+        "CI run": value(entry.trailers, "Run"),
         "commit": entry.commit,
     }
-    for name, value in facts.items():
-        if value:
-            yield f"  {name:<8} {value}"
+    for name, text in facts.items():
+        if text:
+            yield f"  {name:<8} {text}"
     for title, lines in (
         ("Changes planned", _planned(decisions)),
         ("Recorded, a commit each", [f"{c.commit[:10]}  {c.subject}" for c in detail.changes]),
@@ -98,7 +102,7 @@ def _detail_lines(environment: str, detail: EntryDetail) -> Iterator[str]:
 
 
 def _source(entry: Entry, decisions: Json) -> str:
-    commit = dict(entry.trailers).get("Source", "")
+    commit = value(entry.trailers, "Source")
     return f"{commit}, with uncommitted changes" if commit and decisions.get("source_modified") else commit
 
 
@@ -133,12 +137,16 @@ def verification_json(environment: str, found: Verification) -> dict[str, Json]:
 
 def render_verification(environment: str, found: Verification) -> str:
     """Green in one line; red with one finding a line."""
-    counts = f"{found.entries} entries, {found.commits} commits, {found.evidence} pieces of evidence"
+    counts = f"{_count(found.entries, 'entr', 'y', 'ies')}, {_count(found.commits, 'commit')}, "
+    counts += f"{_count(found.evidence, 'piece')} of evidence"
     if not found.findings:
-        anchor = f"anchored by: {found.anchor}"
-        return f"{click.style('✓ the record holds', fg='green', bold=True)}: {counts}; {anchor}; head {found.head}"
-    lines = [
-        click.style(f"✗ {len(found.findings)} findings in llmctl/{environment}", fg="red", bold=True) + f" ({counts})"
-    ]
+        good = click.style("✓ the record holds", fg="green", bold=True)
+        return f"{good}: {counts}\n  head {found.head}, {_ANCHOR[found.anchor]}"
+    head = click.style(f"✗ {_count(len(found.findings), 'finding')} in llmctl/{environment}", fg="red", bold=True)
+    lines = [f"{head} ({counts})"]
     lines += [f"  {f.commit[:12] or '-':<12}  {f.reason}  [{f.anchor}]" for f in found.findings]
     return "\n".join(lines)
+
+
+def _count(number: int, word: str, one: str = "", many: str = "s") -> str:
+    return f"{number} {word}{one if number == 1 else many}"

@@ -40,7 +40,7 @@ def render_plan(plan: Plan) -> str:
         parts.append(_section("Gates that will run", "\n".join(_gates(plan.gates))))
     if plan.impact:
         parts.append(_section("Blast radius", "\n".join(f"  {line}" for line in plan.impact)))
-    if plan.policies or plan.denials:
+    if plan.denials or any(not p.ok for p in plan.policies) or (plan.policies and not plan.is_empty):
         parts.append(_section("Policies", "\n".join(_policies(plan))))
     if plan.drift:
         parts.append(_section("Drift: what runs is not what was recorded", "\n".join(_drift(plan))))
@@ -117,7 +117,7 @@ def _policies(plan: Plan) -> Iterator[str]:
     held = len(plan.policies) - len(bad)
     if held:
         names = sorted({p.policy for p in plan.policies if p.ok})
-        yield click.style(f"  ✓ {held} check{'s' if held > 1 else ''} hold: {', '.join(names)}", fg="green")
+        yield click.style(f"  ✓ {held} {'checks hold' if held > 1 else 'check holds'}: {', '.join(names)}", fg="green")
 
 
 def _drift(plan: Plan) -> Iterator[str]:
