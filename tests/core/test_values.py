@@ -93,6 +93,7 @@ def test_evidence_reads_back_and_its_digest_covers_every_number() -> None:
     evidence = Evidence(
         gate="faq",
         gate_revision="g",
+        gate_spec={"metrics": {"exact_match": {"min": 0.95}}},
         route="support",
         route_revision="r",
         baseline_revision="",

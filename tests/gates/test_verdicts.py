@@ -171,6 +171,7 @@ def evidence(*judgements: Judgement, **changes: Any) -> Evidence:
     given: dict[str, Any] = {
         "gate": "faq",
         "gate_revision": "g",
+        "gate_spec": {},
         "route": "support",
         "route_revision": "new",
         "baseline_revision": "",

@@ -374,6 +374,21 @@ def test_a_gateway_that_cannot_start_is_explained(target: LocalTarget, op: Op) -
     assert "config.json cannot be used" in caught.value.detail
 
 
+def test_damaged_files_of_its_own_are_explained(target: LocalTarget, op: Op) -> None:
+    target.artifacts.put_bytes(b"")
+    gateway = target.state_folder / "gateway"
+    (target.state_folder / "runtime.json").write_text("[]")
+    (gateway / "listen.json").write_text("{")
+    with pytest.raises(ProviderError, match="port cannot be read") as caught:
+        target.start(op)
+    assert "Delete it" in caught.value.hint
+    (gateway / "listen.json").unlink()
+    (gateway / "secrets.json").write_text("{")
+    with pytest.raises(ProviderError, match="secrets file is damaged"):
+        target.start(op)
+    assert _pids(target) == set()
+
+
 def test_logs_are_named(undisturbed: LocalTarget) -> None:
     assert set(undisturbed.log_paths()) == {"supervisord", "gateway", f"endpoint.{KEY}"}
     assert all(path.is_file() for path in undisturbed.log_paths().values())

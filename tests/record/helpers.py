@@ -72,6 +72,7 @@ def evidence(
     return Evidence(
         gate=gate,
         gate_revision="0" * 16,
+        gate_spec={"metrics": {"exact_match": {"min": threshold}}},
         route="support",
         route_revision="1" * 16,
         baseline_revision="",

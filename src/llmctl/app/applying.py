@@ -14,7 +14,7 @@ from llmctl.app.workspace import Workspace
 from llmctl.apply import ApplyResult, Reporter, Run, run_steps
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json, digest_file
-from llmctl.core.errors import Denied, InvalidInput, LlmctlError, ProviderError, StalePlan
+from llmctl.core.errors import Denied, InvalidInput, LlmctlError, Locked, ProviderError, StalePlan
 from llmctl.core.exits import ExitCode, first_that_applies
 from llmctl.core.protocols import Op
 from llmctl.core.resources import Desired, Rejection
@@ -322,6 +322,21 @@ def last_good(workspace: Workspace) -> int:
             [Diagnostic("there is no earlier entry to go back to", hint="`llmctl audit log` lists what is recorded.")]
         )
     return good[1]
+
+
+def unlock(workspace: Workspace, *, force: bool) -> str | None:
+    """End the lock. Returns who held it, None when nobody did; raises ``Locked`` without ``force`` when it lives."""
+    lock = Lock(workspace.repository, workspace.environment.name)
+    info = lock.peek()
+    if info is None:
+        return None
+    if not force and not info.abandoned:
+        raise Locked(
+            f"{workspace.environment.name} is locked by {info.describe()}, which still runs",
+            hint="Wait for it. With --force it stops before its next effect, and the next apply goes on from there.",
+        )
+    lock.force_expire()
+    return info.describe()
 
 
 def unreject(workspace: Workspace, revision: str, reason: str) -> Rejection:

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "chat": ("chat", "Ask a route, and see which revision answers."),
     "rollback": ("rollback", "Go back to an earlier entry of the record, without a gate run."),
     "unreject": ("unreject", "Allow a revision again that a rollback left behind."),
+    "unlock": ("unlock", "End the lock of a command that hangs."),
     "audit": ("audit", "Read and verify the record: log, show, verify."),
 }
 

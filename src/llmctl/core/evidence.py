@@ -76,6 +76,7 @@ class Evidence:
 
     gate: str
     gate_revision: str
+    gate_spec: Mapping[str, Json]  # the resolved spec with its thresholds; its revision is `gate_revision`
     route: str
     route_revision: str
     baseline_revision: str  # "" when nothing was live
@@ -95,6 +96,7 @@ class Evidence:
             "format": FORMAT,
             "gate": self.gate,
             "gate_revision": self.gate_revision,
+            "gate_spec": dict(self.gate_spec),
             "route": self.route,
             "route_revision": self.route_revision,
             "baseline_revision": self.baseline_revision,

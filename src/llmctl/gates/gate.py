@@ -108,6 +108,7 @@ def run(
     evidence = Evidence(
         gate=request.gate,
         gate_revision=request.gate_revision,
+        gate_spec=dict(request.spec),
         route=request.spec["route"],
         route_revision=request.route_revision,
         baseline_revision=request.baseline_revision,
@@ -140,6 +141,7 @@ def _as_known(request: GateRequest, cached: _Known) -> GateResult:
         cached.evidence,
         gate=request.gate,
         gate_revision=request.gate_revision,
+        gate_spec=dict(request.spec),
         baseline_revision=request.baseline_revision,
         judgements=judgements,
         verdict=overall(j.verdict for j in judgements),

@@ -90,10 +90,7 @@ class LocalGateway:
 
     def base_url(self) -> str:
         """For clients, without /v1; "" while it has no port."""
-        try:
-            port = gateway_port(self._layout)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ProviderError("the gateway's port cannot be read", detail=f"{self._layout.listen}: {error}") from None
+        port = gateway_port(self._layout)
         return f"http://{HOST}:{port}" if port else ""
 
     def _serving(self) -> GatewayReading:

@@ -102,10 +102,16 @@ class Layout:
         The note keeps a shell without ``XDG_RUNTIME_DIR`` from missing what one with it started. A note
         that came along in a copy of the project names another state folder and does not count.
         """
-        note = read_json(self.runtime_note, {})
-        if isinstance(note, dict) and note.get("state") == str(self.state) and isinstance(note.get("folder"), str):
-            return Path(note["folder"])
-        return self.fresh_runtime()
+        state, folder = self._noted_runtime()
+        return folder if state == self.state else self.fresh_runtime()
+
+    def _noted_runtime(self) -> tuple[Path, Path]:
+        """For which state folder a runtime folder was made, and where. A note that is damaged is as good as none."""
+        try:
+            note = read_json(self.runtime_note, {})
+            return Path(note["state"]), Path(note["folder"])
+        except (ValueError, KeyError, TypeError):
+            return Path(), Path()
 
     def fresh_runtime(self) -> Path:
         """Where a runtime folder would be made now."""
@@ -144,13 +150,12 @@ class Layout:
         folder.chmod(0o700)
         note = {"state": str(self.state), "folder": str(folder)}
         self._remove_runtime_of_old_place()
-        if read_json(self.runtime_note, {}) != note:
+        if self._noted_runtime() != (self.state, folder):
             write_json(self.runtime_note, note)
 
     def _remove_runtime_of_old_place(self) -> None:
         """When this folder was moved here, its sockets' old folder is of no use to anybody."""
-        note = read_json(self.runtime_note, {})
-        state, folder = Path(note.get("state", self.state)), Path(note.get("folder", ""))
+        state, folder = self._noted_runtime()
         if state != self.state and not state.exists() and folder.name.startswith("llmctl-") and folder.is_dir():
             check_owner(folder)
             shutil.rmtree(folder)

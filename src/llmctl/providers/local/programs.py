@@ -81,8 +81,14 @@ def wanted(layout: Layout) -> list[Program]:
 
 
 def gateway_port(layout: Layout) -> int:
-    """The port the gateway was given, 0 while it has none. Raises ``ValueError`` when the file is damaged."""
-    return int((read_json(layout.listen) or {"port": 0})["port"])
+    """The port the gateway was given, 0 while it has none. Raises ``ProviderError`` when the file is damaged."""
+    try:
+        return int((read_json(layout.listen) or {"port": 0})["port"])
+    except (ValueError, KeyError, TypeError) as error:
+        hint = "Delete it, then run `llmctl local stop` and `llmctl local start`."
+        raise ProviderError(
+            "the gateway's port cannot be read", detail=f"{layout.listen}: {error}", hint=hint
+        ) from None
 
 
 def render(layout: Layout, programs: Iterable[Program]) -> str:
