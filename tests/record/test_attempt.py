@@ -54,7 +54,7 @@ def test_one_apply_is_one_merge_with_its_changes_behind_it(repository: Repositor
     history = git(folder, "log", "--format=%s", BRANCH, "--", "resources/prompt/answer.json").split("\n")
     assert history == ["Create prompt.answer v2", "Create prompt.answer v1"]
     assert llmctl_refs(folder) == [BRANCH]
-    assert list(repository.private_dir(ENV).iterdir()) == []
+    assert not repository.private_dir(ENV).exists()
     assert git(folder, "fsck", "--strict", "--no-dangling") == ""
 
 
@@ -174,7 +174,7 @@ def test_abandon_leaves_nothing_behind(repository: Repository, folder: Path) -> 
     attempt = begin(repository)
     attempt.abandon()
     assert llmctl_refs(folder) == []
-    assert list(repository.private_dir(ENV).iterdir()) == []
+    assert not repository.private_dir(ENV).exists()
     begin(repository).abandon()
     acts: list[Callable[[Attempt], object]] = [
         lambda a: a.intend("s", "e", {}),

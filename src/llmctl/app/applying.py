@@ -237,7 +237,7 @@ def _steps(workspace: Workspace, request: Request, run: Run) -> tuple[ApplyResul
     )
     result: ApplyResult | None = None
     try:
-        if not request.destroy or run.plan.steps:
+        if not request.destroy:
             _effect(run, "target", "start", lambda: workspace.target.start(op))
         result = run_steps(run, request.reporter, parallelism=request.parallelism)
         errors = [r.error for r in result.failures if r.error is not None]

@@ -41,7 +41,7 @@ def plan_for(
     seen = None if offline else live.read(workspace.target)
     notes = [*warnings, *_unset(secrets), *_unfinished(workspace)]
     interrupted = find_interrupted(workspace.repository, workspace.environment.name)
-    if seen is not None and interrupted is None:
+    if seen is not None and interrupted is None and action != "destroy":
         _refuse_if_live_is_ahead(recorded, seen)
     made = build_plan(
         desired,
@@ -81,7 +81,7 @@ def _refuse_if_live_is_ahead(recorded: RecordState, seen: live.LiveState) -> Non
         raise RecordError(
             f"the gateway serves what apply serial {config.serial} published, the record ends at {recorded.serial}",
             detail="Entries of the record were lost or rewritten; a plan made from it would be wrong.",
-            hint=f"Get {branch} back (git reflog, another clone), or `llmctl local stop` what runs and start over.",
+            hint=f"Get {branch} back (git reflog, another clone), or `llmctl destroy` what runs and start over.",
         )
 
 

@@ -274,7 +274,8 @@ class Effects:
         op = self.run.op(step, progress, QUICK_S + DRAIN_S)
         name = step.address.name
         if step.address.kind == "route":
-            self._publish(step, op, "delete", lambda config: gw.without_route(config, name))
+            if self.run.target.gateway.read().running:  # a gateway that is known to be down serves no route
+                self._publish(step, op, "delete", lambda config: gw.without_route(config, name))
         elif step.address.kind == "endpoint":
             for key in sorted(self.run.target.providers["endpoint"].read_all().found):
                 if key.name == name:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import io
 import os
 import sys
 from typing import NoReturn
@@ -69,7 +70,7 @@ class LazyGroup(click.Group):
             import difflib
 
             near = difflib.get_close_matches(name, COMMANDS, n=1)
-            hint = f" Did you mean `llmctl {near[0]}`?" if near else " See `llmctl --help`."
+            hint = f" Did you mean `llmctl {near[0]}`?" if near else ""
             raise click.UsageError(f"There is no command {name!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -93,6 +94,10 @@ def main() -> NoReturn:
     gc.set_threshold(200_000, 50, 50)
     from llmctl.cli.errors import exit_code_of
 
+    # A terminal that cannot show a sign gets `?` for it and not a traceback.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
     try:
         result = cli.main(standalone_mode=False)
         code = result if isinstance(result, int) else 0

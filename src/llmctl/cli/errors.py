@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
+from collections.abc import Sequence
 
 import click
 
@@ -12,46 +13,69 @@ from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.errors import LlmctlError
 from llmctl.core.exits import ExitCode
 
+#: Commands that change something and cannot be undone half-way; all others end before their first effect or record it.
+_CHANGES_AT_ONCE = ("local", "unlock", "unreject")
 
-def exit_code_of(error: BaseException, arguments: list[str]) -> int:
+
+def exit_code_of(error: BaseException, arguments: Sequence[str]) -> int:
     """Tell the user about ``error`` and return the exit code. Usage mistakes exit 1: 2 means changes."""
     if isinstance(error, SystemExit):
         return int(error.code or 0) if isinstance(error.code, int | None) else 1
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
-    if isinstance(error, KeyboardInterrupt | click.Abort):
-        click.echo("\nInterrupted; nothing was changed.", err=True)
-        return int(ExitCode.INTERRUPTED)
     if isinstance(error, BrokenPipeError):
         return int(ExitCode.OK)
-    if isinstance(error, click.ClickException):
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return _interrupted(arguments)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return int(ExitCode.ERROR)
+    if isinstance(error, click.ClickException):
+        return _show([_usage(error)], ExitCode.ERROR, arguments)
     if isinstance(error, LlmctlError):
-        _show(error, "--json" in arguments)
-        return int(error.exit_code)
-    _defect(error)
-    return int(ExitCode.ERROR)
-
-
-def _show(error: LlmctlError, as_json: bool) -> None:
-    from llmctl.cli.views.diagnostics import render
-
-    if as_json:
-        from llmctl.plan import diagnostic_json
-
-        findings = [diagnostic_json(d) for d in error.diagnostics()]
-        click.echo(json.dumps({"format": 1, "errors": findings, "exit_code": int(error.exit_code)}, indent=2))
-        return
-    click.echo(render(error.diagnostics()), err=True)
-
-
-def _defect(error: BaseException) -> None:
-    """Something that should not happen. The traceback is for whoever mends it, and only when asked for."""
-    from llmctl.cli.views.diagnostics import render
-
+        return _show(error.diagnostics(), error.exit_code, arguments)
     text = f"internal error: {type(error).__name__}: {error}"
     hint = "This is a defect in llmctl, please report it. LLMCTL_TRACEBACK=1 shows where it happened."
-    click.echo(render([Diagnostic(text, hint=hint)]), err=True)
-    if os.environ.get("LLMCTL_TRACEBACK"):
+    if os.environ.get("LLMCTL_TRACEBACK"):  # it is for whoever mends the defect, and only when asked for
         click.echo("".join(traceback.format_exception(error)), err=True)
+    return _show([Diagnostic(text, hint=hint)], ExitCode.ERROR, arguments)
+
+
+def _interrupted(arguments: Sequence[str]) -> int:
+    text = "interrupted; nothing was changed"
+    if arguments and arguments[0] in _CHANGES_AT_ONCE:
+        text = "interrupted; `llmctl status` shows what holds now"
+    if _asked_for("--json", arguments):
+        return _show([Diagnostic(text)], ExitCode.INTERRUPTED, arguments)
+    click.echo(f"\n{text.capitalize()}.", err=True)
+    return int(ExitCode.INTERRUPTED)
+
+
+def _usage(error: click.ClickException) -> Diagnostic:
+    """What click says of a wrong command line, in the form of all other errors."""
+    summary, _, more = error.format_message().partition(". ")
+    hints = [more.strip("() ")] if more else []
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        hints.append(f"`{error.ctx.command_path} --help` shows what there is.")
+    return Diagnostic(summary[:1].lower() + summary[1:].rstrip("."), hint=" ".join(hints))
+
+
+def _show(findings: list[Diagnostic], code: ExitCode, arguments: Sequence[str]) -> int:
+    if _asked_for("--json", arguments):
+        from llmctl.plan.planfile import diagnostic_json
+
+        errors = [diagnostic_json(finding) for finding in findings]
+        click.echo(json.dumps({"format": 1, "errors": errors, "exit_code": int(code)}, indent=2))
+    else:
+        from llmctl.cli.views.diagnostics import render
+
+        # The command's context, which knows of --no-color, is gone by now.
+        click.echo(render(findings), err=True, color=False if _asked_for("--no-color", arguments) else None)
+    return int(code)
+
+
+def _asked_for(flag: str, arguments: Sequence[str]) -> bool:
+    """Whether a flag was given, on the command line or by its environment variable."""
+    name = flag.removeprefix("--").upper().replace("-", "_")
+    said = os.environ.get(f"LLMCTL_{name}", "").lower() not in ("", "0", "false", "no", "off", "f", "n")
+    return flag in arguments or said or (name == "NO_COLOR" and bool(os.environ.get(name)))

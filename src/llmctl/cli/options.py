@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,7 +12,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _no_color(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    if value:
+    # https://no-color.org: whatever it is set to, but not when it is empty; so it is no flag's value.
+    if value or os.environ.get("NO_COLOR"):
         ctx.color = False
 
 
@@ -21,7 +23,7 @@ def project_options(function: F) -> F:
         click.option(
             "--no-color",
             is_flag=True,
-            envvar=["LLMCTL_NO_COLOR", "NO_COLOR"],
+            envvar="LLMCTL_NO_COLOR",
             expose_value=False,
             callback=_no_color,
             help="Plain text, also on a terminal.",

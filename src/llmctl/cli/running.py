@@ -18,7 +18,7 @@ from llmctl.app.workspace import open_workspace
 from llmctl.apply import Collected, State
 from llmctl.cli.views.diagnostics import render
 from llmctl.cli.views.gate import gate_json
-from llmctl.cli.views.plan import render_plan
+from llmctl.cli.views.plan import nothing, render_plan
 from llmctl.cli.views.progress import LiveProgress, PlainProgress, progress
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json
@@ -108,7 +108,7 @@ def _summary(outcome: Outcome) -> str:
     if outcome.declined:
         return "Nothing was changed."
     if outcome.serial == 0:
-        return click.style("Nothing changes: what runs and what is recorded is what llmops.yaml declares.", bold=True)
+        return click.style("Nothing to destroy." if plan.action == "destroy" else nothing(plan), bold=True)
     lines = []
     for error in outcome.errors:
         lines += [render(error.diagnostics()), ""]

@@ -40,6 +40,9 @@ def build_plan(
         | {key for a, r in desired.resources.items() if a.kind == "route" for key in chain_keys(r.spec)}
     )
     observed = observe(recorded, live, wanted) if live else Observed()
+    if action == "destroy":
+        # Everything goes: nothing is restored first, and strays go with the target itself.
+        observed = Observed(blocked=observed.blocked)
     # What a drifted gateway serves is put back as recorded first, so that is what a new revision is compared with.
     routes = {a.name: r.revision for a, r in recorded.resources.items() if a.kind == "route"}
     blocked = observed.blocked

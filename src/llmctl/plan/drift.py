@@ -51,6 +51,7 @@ def observe(recorded: RecordState, live: LiveState, wanted: frozenset[Key]) -> O
     strays = _strays(recorded, live, wanted)
     stray_routes = unrecorded_routes(live.gateway_config(), {a.name for a in recorded.resources if a.kind == "route"})
     drift += [Drift(Address("endpoint", key.name), f"an unrecorded revision {key.revision[:8]} runs") for key in strays]
+    drift += [Drift(Address("route", name), "the gateway serves it and nobody recorded it") for name in stray_routes]
     return Observed(tuple(drift), tuple(blocked), tuple(restore), strays, tuple(stray_routes))
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,9 +126,12 @@ class JournalFile:
                 self._descriptor = -1
 
     def remove(self) -> None:
-        """The attempt is in the record, or was nothing: delete the journal."""
+        """The attempt is in the record, or was nothing: delete the journal, and its folders when they are empty."""
         self.close()
         self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # another environment's journal may lie beside it
+            self.path.parent.rmdir()
+            self.path.parent.parent.rmdir()
 
 
 def read_journal(path: Path) -> JournalContent | None:

@@ -11,7 +11,7 @@ from llmctl.core.errors import InvalidInput
 from llmctl.core.secrets import SecretRef
 from llmctl.spec.build import Build
 from llmctl.spec.datasets import FORMATS, Fault, Survey, survey
-from llmctl.spec.files import FileFacts, FileRefused, refuse_scheme, scheme_of
+from llmctl.spec.files import FileFacts, FileRefused, refuse_outside, refuse_scheme, scheme_of
 from llmctl.spec.gguf import GgufError, GgufHeader, read_header
 from llmctl.spec.interpolation import REFERENCE
 from llmctl.spec.models import DatasetShape, ModelShape
@@ -25,6 +25,7 @@ def resolve_dataset(build: Build, name: str, shape: DatasetShape) -> None:
     here: Location = ("datasets", name, "source")
     try:
         refuse_scheme(shape.source, "a .jsonl or .csv file")
+        refuse_outside(shape.source)
         format = _format(shape.source)
         facts = build.files.facts(shape.source)
     except FileRefused as refused:
@@ -188,6 +189,7 @@ def _gguf(build: Build, here: Location, source: str, *, adapter: bool) -> tuple[
     what = "an adapter file" if adapter else "a model file"
     try:
         refuse_scheme(source, "a .gguf file" if adapter else "a .gguf file or `openai:NAME`")
+        refuse_outside(source)
         if not source.lower().endswith(".gguf"):
             raise FileRefused(f"the format of {source!r} is not known", "Name a file that ends in .gguf.")
         path = build.files.find(source)

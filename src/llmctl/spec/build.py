@@ -30,10 +30,10 @@ class Build:
         """A resource that was resolved before, or ``None``: then what is wrong with it was reported."""
         return self.resources.get(Address(kind, name))
 
-    def add(self, kind: str, name: str, spec: Spec, needs: tuple[Address, ...] = ()) -> None:
-        """Add a resolved resource."""
+    def add(self, kind: str, name: str, spec: Spec, needs: tuple[Address, ...] = (), *, at: str = "") -> None:
+        """Add a resolved resource; later findings about it point at its name, or at the value of its key ``at``."""
         address = Address(kind, name)
-        location: Location = (BY_NAME[kind].section, name)
-        where = self.report.where(location, at_key=True)
+        location: Location = (BY_NAME[kind].section, name, *([at] if at else []))
+        where = self.report.where(location, at_key=not at)
         revision = kind_of(kind).revision(spec)
         self.resources[address] = Resource(address, spec, revision, tuple(dict.fromkeys(needs)), where)

@@ -12,6 +12,7 @@ from llmctl.core.digests import digest_file
 from llmctl.spec.report import closest
 from llmctl.spec.reserved import SCHEMES
 
+_INSIDE = "Write a path relative to llmops.yaml, inside of its folder."
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
 
@@ -37,6 +38,14 @@ def refuse_scheme(source: str, served: str) -> None:
         raise FileRefused(f"sources `{scheme}:` are not served yet", f"Use {served}.")
     if scheme:
         raise FileRefused(f"sources `{scheme}:` are not known", f"Use {served}.")
+
+
+def refuse_outside(source: str) -> None:
+    """Raise ``FileRefused`` for a path that, as it is written, does not stay in the project's folder."""
+    if PurePosixPath(source).is_absolute() or source.startswith("~") or "\\" in source or "\0" in source:
+        raise FileRefused(f"{source!r} is not a relative path", _INSIDE)
+    if os.path.normpath(source).split("/", 1)[0] == "..":
+        raise FileRefused(f"{source!r} leaves the project's folder", _INSIDE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +79,11 @@ class Files:
 
     def find(self, source: str) -> Path:
         """The real path of a source; raises ``FileRefused`` for one that is missing or lies elsewhere."""
-        inside = "Write a path relative to llmops.yaml, inside of its folder."
-        if PurePosixPath(source).is_absolute() or source.startswith("~") or "\\" in source or "\0" in source:
-            raise FileRefused(f"{source!r} is not a relative path", inside)
-        if os.path.normpath(source).split("/", 1)[0] == "..":
-            raise FileRefused(f"{source!r} leaves the project's folder", inside)
+        refuse_outside(source)
         try:
             path = Path(os.path.realpath(self.root / source, strict=True))
             if not path.is_relative_to(os.path.realpath(self.root)):
-                raise FileRefused(f"{source!r} is a link that leaves the project's folder", inside)
+                raise FileRefused(f"{source!r} is a link that leaves the project's folder", _INSIDE)
             mode = path.stat().st_mode
         except FileNotFoundError:
             raise FileRefused(f"there is no file {source!r}", self._nearby(source)) from None

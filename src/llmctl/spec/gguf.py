@@ -59,6 +59,8 @@ def read_header(path: Path) -> GgufHeader:
         start = file.read(len(_LFS_POINTER))
         if start == _LFS_POINTER:
             raise GgufError("it is a pointer of Git LFS and not the file itself", "Fetch the file: git lfs pull")
+        if not start:
+            raise GgufError("it is empty")
         if start[:4] != _MAGIC:
             raise GgufError("it is not a GGUF file (it does not start with the bytes `GGUF`)")
         if size < 24:

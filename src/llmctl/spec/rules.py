@@ -155,4 +155,4 @@ def _trained_on(build: Build, route: str) -> dict[tuple[str, str], None]:
 
 def resolve_policy(build: Build, name: str, shape: PolicyShape) -> None:
     """Add the policy; its rule is parsed where policies are judged."""
-    build.add("policy", name, shape.model_dump())
+    build.add("policy", name, shape.model_dump(), at="require")

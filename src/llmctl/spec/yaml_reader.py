@@ -88,7 +88,7 @@ def read(source: Source) -> tuple[Mapping, list[Diagnostic], list[Node]]:
 
 
 def _starter(source: Source, summary: str) -> Diagnostic:
-    hint = "Start with `apiVersion: llmctl/v1`; `llmctl init` writes a first file."
+    hint = "Start with `apiVersion: llmctl/v1`; `llmctl schema` tells an editor the rest."
     return Diagnostic(summary, where=source.range(1, 1), hint=hint)
 
 

@@ -11,7 +11,7 @@ from llmctl.core.diagnostics import Diagnostic, render_plain
 
 def render(diagnostics: Iterable[Diagnostic]) -> str:
     """All of them, a blank line between; colours vanish where the output is no terminal."""
-    return "\n\n".join(_coloured(d) for d in diagnostics)
+    return "\n\n".join(_coloured(d).rstrip("\n") for d in diagnostics)
 
 
 def _coloured(diagnostic: Diagnostic) -> str:

@@ -165,11 +165,19 @@ def short_step(step_id: str) -> str:
     return f"{head}@{revision[:8]}" if at else step_id
 
 
+def nothing(plan: Plan) -> str:
+    """Why there is nothing to do."""
+    return {
+        "destroy": "Nothing is recorded; only what is left on this machine goes.",
+        "rollback": f"Nothing changes: what runs is what serial {plan.rollback_to} declared.",
+    }.get(plan.action, "Nothing changes: what runs and what is recorded is what llmops.yaml declares.")
+
+
 def _summary(plan: Plan) -> str:
     if plan.blocked:
         return click.style("Nothing is planned while something cannot be read.", fg="red", bold=True)
     if plan.is_empty:
-        return click.style("Nothing changes: what runs and what is recorded is what llmops.yaml declares.", bold=True)
+        return click.style(nothing(plan), bold=True)
     counts = {action: sum(c.action is action for c in plan.changes) for action in Action}
     parts = [f"{count} to {action.value}" for action, count in counts.items() if count]
     parts += [f"{len(plan.drift)} to restore"] if plan.drift else []

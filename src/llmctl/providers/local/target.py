@@ -95,7 +95,7 @@ class LocalTarget:
 
     def exists(self) -> bool:
         """Whether anything of this target is on this machine."""
-        return self._layout.state.is_dir()
+        return self._layout.state.is_dir() or self._layout.runtime.is_dir()
 
     def start(self, op: Op) -> None:
         """State folder, secrets, process manager and gateway are there, and every known endpoint is started."""

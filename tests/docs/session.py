@@ -1,0 +1,202 @@
+"""Run the ``$`` commands of a document's ```` ```console ```` blocks in one shell, and hold them to the output shown.
+
+Conventions of the documents:
+
+- A line ``…`` stands for lines that were left out. All others must be there, in order and without a gap.
+- A command exits with 0, unless the next one is ``echo $?``, which then shows the code.
+- What differs from run to run (revisions, times, ports, figures) is not compared. A revision that a later
+  command names is replaced by the one that this run showed in its place, as a reader would do.
+- A line is as a terminal shows it: without the time of day and the "started" lines of a plain log.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Timer
+from typing import Self
+
+ELLIPSIS = "…"
+_MARK = "command-ended"
+_ID = re.compile(r"\b[0-9a-f]{7,64}\b")
+_PLAIN_LOG = re.compile(r"^\d\d:\d\d:\d\d ")
+
+#: What differs from run to run, and what stands for it. Wide columns may move, so runs of blanks are one.
+_MASKS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), mask)
+    for pattern, mask in (
+        (r"\s+\(\d+\.\d s\)$", ""),
+        (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\dZ)?", "<time>"),
+        (r"\bin \d+(\.\d)? s\b", "in <seconds>"),
+        (r"\b(pid|port) \d+", r"\1 <number>"),
+        (r"127\.0\.0\.1:\d+", "127.0.0.1:<port>"),
+        (r"^(\S+ +)\d+( +running +)\d+ \w+", r"\1<pid>\2<time>"),
+        (r"-?\b\d\.\d{3,4}\b", "<figure>"),
+        (r"^( *latency_p95_ms .*?) \S+ +\[[^]]*\]", r"\1 <ms>"),
+        (r"^    [a-z]+-\d+  .*", "<row>"),  # which rows of a bad model are worst depends on the CPU
+        (r"^      (expected|answered)  .*", r"<\1>"),
+        (r"\s+", " "),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of a document, and what is shown below it. ``line`` is its own, from 1."""
+
+    document: Path
+    line: int
+    text: str
+    shown: tuple[str, ...]
+    may_fail: bool
+
+    def __str__(self) -> str:
+        return f"{self.document.name}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command did: its exit code, its output, and what does not agree with the document."""
+
+    code: int
+    output: tuple[str, ...]
+    complaints: tuple[str, ...]
+
+
+def commands_of(document: Path) -> tuple[Command, ...]:
+    """The commands of a document, in order."""
+    found: list[tuple[int, str, list[str]]] = []
+    fence = ""
+    for number, line in enumerate(document.read_text().splitlines(), 1):
+        if line.startswith("```"):
+            fence = "" if fence else line
+        elif fence == "```console" and line.startswith("$ "):
+            found.append((number, line.removeprefix("$ "), []))
+        elif fence == "```console":
+            found[-1][2].append(line)
+    checked = {number for number, (_, text, _) in enumerate(found, -1) if text == "echo $?"}
+    return tuple(
+        Command(document, line, text, tuple(shown), number in checked)
+        for number, (line, text, shown) in enumerate(found)
+    )
+
+
+class Shell:
+    """One bash for all commands of a document; ends itself after ``seconds``, and is closed by ``with``."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], seconds: float) -> None:
+        self._bash = subprocess.Popen(
+            ["bash", "--noprofile", "--norc"],
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+        )
+        self._timer = Timer(seconds, self._bash.kill)
+        self._timer.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._bash.kill()
+        self._bash.communicate()
+
+    def run(self, text: str) -> tuple[int, tuple[str, ...]]:
+        """The exit code and the lines of stdout and stderr together. ``$?`` stays that of the command."""
+        stdin, stdout = self._bash.stdin, self._bash.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(f'{{ {text}\n}} </dev/null; __code=$?; printf "\\n%s %d\\n" {_MARK} $__code; (exit $__code)\n')
+        stdin.flush()
+        lines = []
+        for line in stdout:
+            if line.startswith(_MARK):
+                return int(line.split()[1]), tuple(_trimmed(lines))
+            lines.append(line.rstrip())
+        raise TimeoutError(f"the shell ended in: {text}")
+
+
+def play(commands: Sequence[Command], shell: Shell) -> Iterator[Outcome]:
+    """Run the commands one after the other, and compare."""
+    names: dict[str, str] = {}
+    for command in commands:
+        text = _ID.sub(lambda found: names.get(found[0], found[0]), command.text)
+        code, raw = shell.run(text)
+        output = tuple(_as_on_a_terminal(raw))
+        complaints = [] if code == 0 or command.may_fail else [f"it exits with {code}"]
+        yield Outcome(code, output, (*complaints, *compare(command.shown, output, names)))
+
+
+def compare(shown: Sequence[str], output: Sequence[str], names: dict[str, str]) -> list[str]:
+    """What is shown and was not printed. Adds to ``names`` what each revision shown is called in this run."""
+    printed = [_masked(line) for line in output]
+    at = 0
+    chunks = _chunks(shown)
+    for number, chunk in enumerate(chunks):
+        wanted = [_masked(line) for line in chunk]
+        first, last = number == 0, number == len(chunks) - 1
+        starts = range(at, len(printed) - len(wanted) + 1)
+        if first:
+            starts = starts[:1]
+        if last:
+            starts = starts[len(starts) - 1 :] if not first or len(wanted) == len(printed) else range(0)
+        start = next((s for s in starts if printed[s : s + len(wanted)] == wanted), None)
+        if start is None:
+            return [f"not printed there: {line}" for line in chunk] or ["it prints more than is shown"]
+        at = start + len(wanted)
+        for ours, theirs in zip(chunk, output[start:at], strict=True):
+            pairs = zip(_ID.findall(ours), _ID.findall(theirs), strict=True)
+            for mine, real in pairs:
+                if names.setdefault(mine, real) != real:
+                    return [f"{mine} stood for {names[mine]} before, and for {real} in: {ours}"]
+    return []
+
+
+def _chunks(shown: Sequence[str]) -> list[list[str]]:
+    """The lines between those that say that something was left out; the outer ones may be empty."""
+    chunks: list[list[str]] = [[]]
+    for line in shown:
+        if line.strip() == ELLIPSIS:
+            chunks.append([])
+        else:
+            chunks[-1].append(line)
+    return chunks
+
+
+def _masked(line: str) -> str:
+    for pattern, mask in _MASKS:
+        line = pattern.sub(mask, line)
+    return _ID.sub("<id>", line).strip()
+
+
+def _as_on_a_terminal(lines: Sequence[str]) -> Iterator[str]:
+    for line in lines:
+        text = _PLAIN_LOG.sub("", line)
+        if text == line or not text.startswith("… "):
+            yield text
+
+
+def _trimmed(lines: list[str]) -> list[str]:
+    """Without empty lines at both ends: a document shows none there."""
+    while lines and not lines[-1]:
+        lines.pop()
+    while lines and not lines[0]:
+        lines.pop(0)
+    return lines
+
+
+def rewritten(text: str, commands: Sequence[Command], outcomes: Sequence[Outcome]) -> str:
+    """The document's text with all the output of every command that does not agree; to be shortened by hand."""
+    lines = text.splitlines()
+    for command, outcome in reversed(list(zip(commands, outcomes, strict=True))):
+        if outcome.complaints:
+            lines[command.line : command.line + len(command.shown)] = outcome.output
+    return "\n".join(lines) + "\n"

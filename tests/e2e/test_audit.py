@@ -1,0 +1,94 @@
+"""The record as an auditor checks it: green as it is, red after one byte of evidence is another."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.e2e.project import ONE_SENTENCE, SYSTEM, WORSE_MODEL, MODEL, Project
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def audited(project: Project) -> Project:
+    """A record with a good apply, a refused one and another good one; nothing runs any more."""
+    project.apply()
+    project.edit(MODEL, WORSE_MODEL)
+    assert project.llmctl("apply", "--yes").code == 4
+    project.edit(WORSE_MODEL, MODEL)
+    project.edit(SYSTEM, ONE_SENTENCE)
+    project.apply()
+    project.ok("local", "stop")
+    return project
+
+
+def _rewrite(project: Project, path: str, old: str, new: str) -> dict[str, str]:
+    """Make the record's commits anew with ``old`` as ``new`` in one file, names, trailers and dates kept.
+
+    Returns the new commits by the old ones.
+    """
+    made: dict[str, str] = {}
+    for commit in project.git("rev-list", "--topo-order", "--reverse", "llmctl/dev").split():
+        header, _, message = project.git("cat-file", "commit", commit).partition("\n\n")
+        project.git("read-tree", "--index-output=.git/forged", commit)
+        index = {"GIT_INDEX_FILE": ".git/forged"}
+        project.variables |= index
+        if path in project.git("ls-files").split():
+            text = project.git("show", f"{commit}:{path}")
+            assert text.count(old) >= 1
+            blob = project.git("hash-object", "-w", "--stdin", stdin=text.replace(old, new, 1)).strip()
+            project.git("update-index", "--cacheinfo", f"100644,{blob},{path}")
+        tree = project.git("write-tree").strip()
+        del project.variables["GIT_INDEX_FILE"]
+        lines = [re.sub(r"^tree .*", f"tree {tree}", line) for line in header.splitlines()]
+        lines = [f"parent {made[line.split()[1]]}" if line.startswith("parent ") else line for line in lines]
+        raw = "\n".join(lines) + "\n\n" + message
+        made[commit] = project.git("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw).strip()
+    project.git("update-ref", "refs/heads/llmctl/dev", made[project.git("rev-parse", "llmctl/dev").strip()])
+    return made
+
+
+def test_a_rewritten_evidence_byte_is_found_and_its_commit_named(audited: Project) -> None:
+    project = audited
+    green = project.ok("audit", "verify")
+    assert "the record holds" in green.out
+    head = project.git("rev-parse", "llmctl/dev").strip()
+    assert project.ok("audit", "verify", "--expect-head", head).code == 0
+
+    files = project.git("ls-tree", "-r", "--name-only", "llmctl/dev", "evidence/").split()
+    refused = next(f for f in files if '"verdict": "FAIL"' in project.git("show", f"llmctl/dev:{f}"))
+    bringer = project.git("log", "--format=%H", "--diff-filter=A", "llmctl/dev", "--", refused).split()[-1]
+    made = _rewrite(project, refused, '"samples": 210', '"samples": 211')
+
+    red = project.llmctl("audit", "verify")
+    assert red.code == 1
+    assert made[bringer][:12] in red.out
+    assert refused in red.out
+    findings = project.llmctl("audit", "verify", "--json").json()["findings"]
+    assert {f["commit"] for f in findings} == {made[bringer]}
+    truncated = project.llmctl("audit", "verify", "--expect-head", head)
+    assert truncated.code == 1
+    assert f"expected was {head}" in truncated.out
+
+
+def test_a_verdict_that_was_turned_is_found(audited: Project) -> None:
+    files = audited.git("ls-tree", "-r", "--name-only", "llmctl/dev", "evidence/").split()
+    refused = next(f for f in files if '"verdict": "FAIL"' in audited.git("show", f"llmctl/dev:{f}"))
+    _rewrite(audited, refused, '"FAIL"', '"PASS"')
+    assert audited.llmctl("audit", "verify").code == 1
+
+
+def test_an_auditor_needs_only_the_repository(audited: Project) -> None:
+    clone = audited.base / "clone"
+    audited.git("clone", "-q", "--bare", ".", str(clone))
+    work = audited.base / "auditor"
+    audited.git("clone", "-q", str(clone), str(work))
+    audited.git("-C", str(work), "rm", "-q", "--cached", "llmops.yaml")
+    (work / "llmops.yaml").unlink()
+    there = ["-f", str(work / "llmops.yaml")]
+    assert "the record holds" in audited.ok("audit", "verify", *there).out
+    log = audited.ok("audit", "log", *there).out
+    assert log.count("gate faq") == 3
+    assert "gate faq FAIL" in log
