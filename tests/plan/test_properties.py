@@ -393,9 +393,18 @@ def _verdicts(failing: frozenset[str]) -> Any:
         step, gate = asked.step, asked.gate
         verdict = Verdict.FAIL if gate.address.name in failing else Verdict.PASS
         evidence = Evidence(
-            gate.address.name, gate.revision, step.route.name, step.revision, step.baseline,
-            gate.spec["dataset_digest"], "key", 200, (), verdict,
-        )  # fmt: skip
+            gate=gate.address.name,
+            gate_revision=gate.revision,
+            gate_spec=gate.spec,
+            route=step.route.name,
+            route_revision=step.revision,
+            baseline_revision=step.baseline,
+            dataset_digest=gate.spec["dataset_digest"],
+            key="key",
+            samples=200,
+            judgements=(),
+            verdict=verdict,
+        )
         return GateResult(evidence, ())
 
     return patch.multiple("llmctl.apply.effects", gate_request=request, run_gate=judge)

@@ -14,6 +14,7 @@ from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json
 from llmctl.core.errors import InvalidInput, ProviderError, TransientError
 from llmctl.core.resources import RecordState
+from llmctl.spec.report import suggestion
 
 _TIMEOUT_S = 120
 
@@ -80,7 +81,7 @@ def _no_route(state: RecordState, route: str) -> Diagnostic:
     known = sorted(a.name for a in state.resources if a.kind == "route")
     if not known:
         return Diagnostic("nothing is applied yet in this environment", hint="Run `llmctl apply` first.")
-    return Diagnostic(f"there is no route {route!r}", hint=f"Routes: {', '.join(known)}.")
+    return Diagnostic(f"there is no route {route!r}", hint=suggestion(route, known, "routes"))
 
 
 def _post(base_url: str, route: str, body: dict[str, Json]) -> Answer:
@@ -99,7 +100,9 @@ def _post(base_url: str, route: str, body: dict[str, Json]) -> Answer:
     if response.status != 200:
         text = _error_text(response.read())
         connection.close()
-        raise ProviderError(f"the gateway answered {response.status}: {text}", hint="`llmctl logs gateway` tells more.")
+        # A refusal says itself what to do; what went wrong behind the gateway is in the logs.
+        hint = "`llmctl logs` tells more." if response.status >= 500 else ""
+        raise ProviderError(f"the gateway answered {response.status}: {text}", hint=hint)
     return Answer(
         route,
         response.headers.get("x-llmctl-revision", ""),

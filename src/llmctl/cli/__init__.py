@@ -104,7 +104,9 @@ def main() -> NoReturn:
     except BaseException as error:  # noqa: BLE001 - the one place where every failure becomes an exit code
         code = exit_code_of(error, sys.argv[1:])
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+        if sys.stdout is not None:  # it was closed by whoever started us
+            sys.stdout.flush()
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = code or 1
     sys.exit(code)

@@ -24,7 +24,7 @@ def exit_code_of(error: BaseException, arguments: Sequence[str]) -> int:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, BrokenPipeError):
-        return int(ExitCode.OK)
+        return int(ExitCode.ERROR)  # nobody reads what would be said
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return _interrupted(arguments)
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
@@ -34,6 +34,9 @@ def exit_code_of(error: BaseException, arguments: Sequence[str]) -> int:
         return _show([_usage(error)], ExitCode.ERROR, arguments)
     if isinstance(error, LlmctlError):
         return _show(error.diagnostics(), error.exit_code, arguments)
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return _show([Diagnostic(f"{place}{error.strerror.lower()}")], ExitCode.ERROR, arguments)
     text = f"internal error: {type(error).__name__}: {error}"
     hint = "This is a defect in llmctl, please report it. LLMCTL_TRACEBACK=1 shows where it happened."
     if os.environ.get("LLMCTL_TRACEBACK"):  # it is for whoever mends the defect, and only when asked for

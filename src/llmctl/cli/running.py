@@ -26,6 +26,8 @@ from llmctl.core.errors import InvalidInput
 from llmctl.core.exits import ExitCode
 from llmctl.plan import Plan, diagnostic_json, plan_digest
 
+_QUESTIONS = {"apply": "Apply this to {}?", "destroy": "Destroy all this in {}?", "rollback": "Roll {} back like this?"}
+
 
 def run(
     file: str | None,
@@ -64,7 +66,7 @@ def run(
             outcome = apply(workspace, request)
         finally:
             reporter.__exit__(None, None, None)
-    click.echo(json.dumps(outcome_json(outcome), indent=2) if as_json else _summary(outcome))
+        click.echo(json.dumps(outcome_json(outcome), indent=2) if as_json else _summary(outcome))
     return outcome.exit_code
 
 
@@ -75,9 +77,9 @@ def _confirm(made: Plan, reporter: PlainProgress | LiveProgress, begun: Event, *
     if not yes:
         if not sys.stdin.isatty():
             raise InvalidInput(
-                [Diagnostic("nobody is there to confirm", hint="Add --yes to apply without a question.")]
+                [Diagnostic("nobody is there to confirm", hint="Add --yes to go on without a question.")]
             )
-        if not click.confirm(f"{made.action} this to {made.desired.environment.name}?", default=False):
+        if not click.confirm(_QUESTIONS[made.action].format(made.desired.environment.name), default=False):
             return False
     begun.set()
     reporter.__enter__()
@@ -133,11 +135,11 @@ def _next(outcome: Outcome) -> list[str]:
     routes = sorted(a.name for a in outcome.plan.desired.resources if a.kind == "route")
     if outcome.exit_code is ExitCode.OK and routes and outcome.plan.action == "apply":
         return [click.style(f'Ask it: llmctl chat {routes[0]} "…"', dim=True)]
-    if outcome.exit_code is not ExitCode.OK:
-        return [
-            click.style(f"What served before still serves. llmctl audit show {outcome.serial} tells all.", dim=True)
-        ]
-    return []
+    if outcome.exit_code is ExitCode.OK:
+        return []
+    served = any(address.kind == "route" for address in outcome.plan.recorded.resources)
+    held = "What served before still serves. " if served and outcome.plan.action != "destroy" else ""
+    return [click.style(f"{held}llmctl audit show {outcome.serial} tells all.", dim=True)]
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Json]:

@@ -126,12 +126,17 @@ class JournalFile:
                 self._descriptor = -1
 
     def remove(self) -> None:
-        """The attempt is in the record, or was nothing: delete the journal, and its folders when they are empty."""
+        """The attempt is in the record, or was nothing: delete the journal."""
         self.close()
-        self.path.unlink(missing_ok=True)
-        with suppress(OSError):  # another environment's journal may lie beside it
-            self.path.parent.rmdir()
-            self.path.parent.parent.rmdir()
+        remove_journal(self.path)
+
+
+def remove_journal(path: Path) -> None:
+    """Delete a journal, and its folders when they are empty."""
+    path.unlink(missing_ok=True)
+    with suppress(OSError):  # another environment's journal may lie beside it
+        path.parent.rmdir()
+        path.parent.parent.rmdir()
 
 
 def read_journal(path: Path) -> JournalContent | None:

@@ -10,7 +10,7 @@ from llmctl.core.errors import RecordError
 from llmctl.core.protocols import Intent
 from llmctl.record.attempt import Attempt, Chain, Head
 from llmctl.record.git import RefEdit
-from llmctl.record.journal import JournalContent, JournalFile, read_journal
+from llmctl.record.journal import JournalContent, JournalFile, read_journal, remove_journal
 from llmctl.record.layout import StateFile
 from llmctl.record.messages import claims, serial_of, trailers_of, value
 from llmctl.record.objects import Commit, list_commits, now, read_commits
@@ -63,7 +63,7 @@ class OpenAttempt:
         if self._journal:
             journal = JournalFile.reopen(path, self._journal.length)
         else:
-            path.unlink(missing_ok=True)  # torn before its first line was whole
+            remove_journal(path)  # torn before its first line was whole
             journal = JournalFile.create(path, self._head.to_json())
         try:
             effects = self._journal.effects if self._journal else 0
@@ -106,13 +106,13 @@ def _inspect(repository: Repository, environment: str, serial: int, recorded: St
     ref = side_ref(environment, f"attempt/{serial}")
     tip = repository.git.resolve(ref)
     if journal and recorded and recorded.serial >= serial and _is_merged(repository, environment, serial, journal):
-        path.unlink(missing_ok=True)
+        remove_journal(path)
         return None
     if tip and _is_in_record(repository, environment, tip):
         repository.git.edit_refs([RefEdit(ref, tip, "")])
         return None
     if not journal and not tip:
-        path.unlink(missing_ok=True)  # torn before its first line was whole: nothing had been done yet
+        remove_journal(path)  # torn before its first line was whole: nothing had been done yet
         return None
     commits = _commits(repository, environment, tip)
     own = [c for c in commits if serial_of(trailers_of(c.message)) == serial]

@@ -26,7 +26,6 @@ def command(
     was made from has moved. A new revision of a route gets traffic only after its gates passed; when
     one fails, what served before still serves. Every apply is recorded, also one that failed.
 
-    \b
     Exit codes: 0, 1 error, 3 denied, 4 gate failed or inconclusive, 5 lock held, 6 stale plan,
     130 interrupted.
 

@@ -12,10 +12,15 @@ from llmctl.core.exits import ExitCode
 
 @click.group("audit", short_help="Read and verify the record: log, show, verify.")
 def command() -> None:
-    """Read and verify the record. Needs only the git repository, no llmops.yaml and nothing that runs."""
+    """Read and verify the record. Needs only the git repository, no llmops.yaml and nothing that runs.
+
+    \b
+    Example:
+      llmctl audit log
+    """
 
 
-@command.command("log")
+@command.command("log", short_help="List the applies, newest first; failures included.")
 @project_options
 @json_option
 @click.option(
@@ -42,7 +47,7 @@ def log(file: str | None, environment: str | None, as_json: bool, limit: int) ->
     return 0
 
 
-@command.command("show")
+@command.command("show", short_help="Show one apply: changes, gates, policies, who, when.")
 @click.argument("serial", type=click.IntRange(1))
 @project_options
 @json_option
@@ -61,7 +66,7 @@ def show(serial: int, file: str | None, environment: str | None, as_json: bool) 
     return 0
 
 
-@command.command("verify")
+@command.command("verify", short_help="Check the record offline, evidence included.")
 @project_options
 @json_option
 @click.option("--expect-head", metavar="COMMIT", help="The newest commit that the record must have.")

@@ -38,6 +38,8 @@ def command(route: str, text: str | None, file: str | None, environment: str | N
             raise click.BadParameter(f"{item!r} has another form; write NAME=VALUE", param_hint="--var")
         given[name] = value
     talk = conversation(open_workspace(file, environment), route)
+    if text is not None and not text.strip():
+        raise click.BadParameter("it is empty; ask something", param_hint="TEXT")
     for question in [text] if text is not None else _questions(route):
         if not question.strip():
             continue

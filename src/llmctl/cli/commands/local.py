@@ -9,7 +9,12 @@ from llmctl.cli.options import project_options
 
 @click.group("local", short_help="Start or stop the processes of a local environment.")
 def command() -> None:
-    """Start or stop the processes of a local environment; its files and its record stay."""
+    """Start or stop the processes of a local environment; its files and its record stay.
+
+    \b
+    Example:
+      llmctl local stop
+    """
 
 
 @command.command("start")

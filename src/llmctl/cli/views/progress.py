@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -31,6 +32,9 @@ class PlainProgress:
 
     def __init__(self) -> None:
         self._mutex = Lock()
+        # Steps report from threads of their own, which do not have the command's context.
+        context = click.get_current_context(silent=True)
+        self._color = context.color if context else None
 
     def __enter__(self) -> PlainProgress:
         return self
@@ -39,8 +43,9 @@ class PlainProgress:
         return None
 
     def _say(self, text: str) -> None:
-        with self._mutex:
-            click.echo(text, err=True)
+        # An apply goes on when nobody reads along any more: `llmctl apply --yes 2>&1 | head`.
+        with self._mutex, suppress(OSError):
+            click.echo(text, err=True, color=self._color)
 
     def notice(self, text: str) -> None:
         self._say(f"{time.strftime('%H:%M:%S')}   {text}")
@@ -118,5 +123,7 @@ def step_line(result: StepResult) -> str:
 
 
 def progress() -> PlainProgress | LiveProgress:
-    """Live when somebody watches, plain otherwise."""
-    return LiveProgress() if sys.stderr.isatty() else PlainProgress()
+    """Live when somebody watches, plain otherwise and with ``--no-color``."""
+    context = click.get_current_context(silent=True)
+    plain = context is not None and context.color is False
+    return LiveProgress() if sys.stderr.isatty() and not plain else PlainProgress()
