@@ -10,14 +10,15 @@ from threading import Event
 from time import monotonic
 
 from llmctl.app.planning import desired_at, nothing_desired, plan, plan_for
+from llmctl.app.preflight import preflight
 from llmctl.app.workspace import Workspace
 from llmctl.apply import ApplyResult, Reporter, Run, run_steps
 from llmctl.core.diagnostics import Diagnostic
-from llmctl.core.digests import Json, digest_file
+from llmctl.core.digests import Json
 from llmctl.core.errors import Denied, InvalidInput, LlmctlError, Locked, ProviderError, StalePlan
 from llmctl.core.exits import ExitCode, first_that_applies
 from llmctl.core.protocols import Op
-from llmctl.core.resources import Desired, Rejection
+from llmctl.core.resources import Rejection
 from llmctl.plan import Plan, moved, plan_digest, plan_json, read_plan
 from llmctl.record import Action, Attempt, HeldLock, Lock, find_interrupted
 from llmctl.record import Outcome as Ending
@@ -74,9 +75,9 @@ def apply(workspace: Workspace, request: Request) -> Outcome:
         _refuse_if_denied(made)
         if made.is_empty and not (request.destroy and workspace.target.exists()):
             return Outcome(made, None, 0, ExitCode.OK)
+        preflight(workspace, made)
         if not request.confirm(made):
             return Outcome(made, None, 0, ExitCode.OK, declined=True)
-        _preflight(workspace, made)
         return _run(workspace, request, made, held)
 
 
@@ -147,43 +148,6 @@ def _refuse_if_denied(made: Plan) -> None:
             detail="\n".join(reasons),
             hint=hints[0] if hints else "Change what the policy is about, or the policy, in a reviewed commit.",
         )
-
-
-def _preflight(workspace: Workspace, made: Plan) -> None:
-    """What would fail half-way is found before the first effect: secrets, and artifacts of a rollback."""
-    for resource in made.desired.resources.values():
-        reference = resource.spec.get("api_key") if resource.address.kind == "endpoint" else None
-        if reference and not os.environ.get(reference["env"]):
-            raise ProviderError(
-                f"{resource.address}: environment variable {reference['env']} is not set",
-                detail="Nothing was changed.",
-                hint=f"export {reference['env']}=… and run it again.",
-            )
-    if made.action == "rollback":
-        _refuse_without_artifacts(workspace, made.desired)
-
-
-def _refuse_without_artifacts(workspace: Workspace, desired: Desired) -> None:
-    missing = []
-    for address, resource in sorted(desired.resources.items()):
-        for path, content in _contents(resource.spec):
-            source = workspace.root / path
-            if not workspace.target.artifacts.has(content) and not (
-                source.is_file() and digest_file(source) == content
-            ):
-                missing.append(f"{address}: {path} ({content[:19]}…)")
-    if missing:
-        raise ProviderError(
-            "this rollback needs artifacts that are no longer there; nothing was changed",
-            detail="\n".join(missing),
-            hint="Put the files back where they were (git checkout of the source commit in `llmctl audit show`).",
-        )
-
-
-def _contents(spec: dict[str, Json]) -> list[tuple[str, str]]:
-    if "digest" in spec and "source" in spec:
-        return [(spec["source"], spec["digest"])]
-    return [(f["path"], f["digest"]) for f in spec.get("files", ())]
 
 
 def _run(workspace: Workspace, request: Request, made: Plan, held: HeldLock) -> Outcome:

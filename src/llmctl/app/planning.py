@@ -6,15 +6,16 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 
-from llmctl import gates, live, policy
+from llmctl import gates, live, policy, spec
 from llmctl.app.validate import checked
 from llmctl.app.workspace import Workspace
+from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic, Severity
 from llmctl.core.errors import RecordError
 from llmctl.core.evidence import Evidence
 from llmctl.core.resources import Desired, RecordState, Resource
 from llmctl.core.secrets import SecretRef
-from llmctl.plan import GateForecast, Plan, PolicyOutcome, build_plan
+from llmctl.plan import GateForecast, Plan, build_plan
 from llmctl.record import Lock, find_interrupted
 
 
@@ -34,12 +35,12 @@ def plan_for(
     offline: bool = False,
     rollback_to: int = 0,
     warnings: Iterable[Diagnostic] = (),
-    secrets: Iterable[tuple[object, SecretRef]] = (),
+    secrets: Iterable[tuple[Address, SecretRef]] = (),
 ) -> Plan:
     """Plan any desired state: the file's, an earlier entry's (rollback), or none at all (destroy)."""
     recorded = workspace.reader.state()
     seen = None if offline else live.read(workspace.target)
-    notes = [*warnings, *_unset(secrets), *_unfinished(workspace)]
+    notes = [*warnings, *_unset(workspace, secrets), *_unfinished(workspace)]
     interrupted = find_interrupted(workspace.repository, workspace.environment.name)
     if seen is not None and interrupted is None and action != "destroy":
         _refuse_if_live_is_ahead(recorded, seen)
@@ -104,12 +105,13 @@ def _unfinished(workspace: Workspace) -> list[Diagnostic]:
     return []
 
 
-def _unset(secrets: Iterable[tuple[object, SecretRef]]) -> list[Diagnostic]:
-
+def _unset(workspace: Workspace, secrets: Iterable[tuple[Address, SecretRef]]) -> list[Diagnostic]:
     return [
         Diagnostic(
-            f"{owner}: environment variable {ref.env} is not set",
+            f"environment variable {ref.env} is not set",
             Severity.WARNING,
+            where=spec.place(workspace.document, ("models", owner.name, "api_key")),
+            address=owner,
             hint=f"`llmctl apply` needs it: export {ref.env}=…",
         )
         for owner, ref in secrets
@@ -117,12 +119,9 @@ def _unset(secrets: Iterable[tuple[object, SecretRef]]) -> list[Diagnostic]:
     ]
 
 
-def _policies(desired: Desired) -> tuple[PolicyOutcome, ...]:
+def _policies(desired: Desired) -> tuple[policy.PolicyResult, ...]:
     specs = {a.name: r.spec for a, r in desired.resources.items() if a.kind == "policy"}
-    return tuple(
-        PolicyOutcome(r.policy, r.severity, r.address, r.ok, r.message, r.error)
-        for r in policy.evaluate(specs, desired.resources, desired.environment, project=desired.project)
-    )
+    return policy.evaluate(specs, desired.resources, desired.environment, project=desired.project)
 
 
 def _with_cached(forecast: GateForecast, made: Plan, known: list[Evidence]) -> GateForecast:

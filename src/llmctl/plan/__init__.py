@@ -7,7 +7,6 @@ from llmctl.plan.model import (
     GateForecast,
     Inputs,
     Plan,
-    PolicyOutcome,
     ResourceChange,
 )
 from llmctl.plan.planfile import SavedPlan, diagnostic_json, moved, plan_digest, plan_json, read_plan
@@ -18,7 +17,6 @@ __all__ = [
     "GateForecast",
     "Inputs",
     "Plan",
-    "PolicyOutcome",
     "ResourceChange",
     "SavedPlan",
     "build_plan",

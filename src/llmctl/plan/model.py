@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json
+from llmctl.core.policies import PolicyResult
 from llmctl.core.resources import Desired, RecordState
 from llmctl.core.steps import Action, Step
 
@@ -60,22 +61,6 @@ class GateForecast:
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyOutcome:
-    """One policy on one resource, as judged for this plan."""
-
-    policy: str
-    severity: str
-    address: Address
-    ok: bool
-    message: str
-    error: str = ""
-
-    @property
-    def denies(self) -> bool:
-        return not self.ok and (self.severity == "deny" or bool(self.error))
-
-
-@dataclass(frozen=True, slots=True)
 class Inputs:
     """What the plan was made from; a saved plan is refused when any of it moved."""
 
@@ -103,7 +88,7 @@ class Plan:
     impact: tuple[str, ...]  # the blast radius, one sentence a line
     blocked: tuple[Diagnostic, ...]  # unreadable: neither changed nor taken for absent
     inputs: Inputs
-    policies: tuple[PolicyOutcome, ...] = ()
+    policies: tuple[PolicyResult, ...] = ()
     denials: tuple[Diagnostic, ...] = ()  # why apply would exit 3
     warnings: tuple[Diagnostic, ...] = ()
     source_commit: str = ""

@@ -4,8 +4,9 @@
 judges. Whatever goes wrong is a denial: a policy that cannot be evaluated has not been met.
 """
 
+from llmctl.core.policies import PolicyResult
 from llmctl.policy.check import check
-from llmctl.policy.evaluate import PolicyResult, evaluate
+from llmctl.policy.evaluate import evaluate
 from llmctl.policy.fields import FIELDS
 
 __all__ = ["FIELDS", "PolicyResult", "check", "evaluate"]

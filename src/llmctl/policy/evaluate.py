@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from llmctl.core.address import Address
 from llmctl.core.digests import Json
+from llmctl.core.policies import PolicyResult
 from llmctl.core.resources import Environment, Resource
 from llmctl.policy.check import findings
 from llmctl.policy.engine import ERRORS, compiled
 from llmctl.policy.fields import environment_view, resource_view
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyResult:
-    """One policy's judgement of one resource.
-
-    ``severity`` is "deny" or "warn"; ``message`` the policy's own; ``error`` why it could not be evaluated
-    ("" when it could), and then ``ok`` is false.
-    """
-
-    policy: str
-    severity: str
-    address: Address
-    ok: bool
-    message: str
-    error: str = ""
-
-    @property
-    def denies(self) -> bool:
-        """An error denies whatever the severity: nobody knows what the rule would have said."""
-        return bool(self.error) or (not self.ok and self.severity == "deny")
 
 
 def evaluate(

@@ -8,7 +8,7 @@ checked; and each resource gets its resolved spec and revision.
 from __future__ import annotations
 
 from llmctl.spec.datasets import dataset_rows
-from llmctl.spec.document import Document, Resolved, environment_name, find_file, load, resolve
+from llmctl.spec.document import Document, Resolved, environment_name, find_file, load, place, resolve
 from llmctl.spec.schema import json_schema
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "find_file",
     "json_schema",
     "load",
+    "place",
     "resolve",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmctl.core.address import Address
-from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.diagnostics import Diagnostic, SourceRange
 from llmctl.core.errors import InvalidInput
 from llmctl.core.resources import Desired, Environment
 from llmctl.core.secrets import SecretRef
@@ -16,7 +16,7 @@ from llmctl.spec.artifacts import resolve_dataset, resolve_model
 from llmctl.spec.build import Build
 from llmctl.spec.files import Files
 from llmctl.spec.interpolation import resolve_tree
-from llmctl.spec.nodes import Mapping, find
+from llmctl.spec.nodes import Location, Mapping, Scalar, find
 from llmctl.spec.overlay import overlaid
 from llmctl.spec.prompts import resolve_prompt
 from llmctl.spec.report import Report, suggestion
@@ -149,6 +149,14 @@ def environment_name(document: Document, asked: str | None) -> str:
     key, _, _ = find(document._tree, ("environments",))
     place = document._source.range(key.line, key.column, key.end_line, key.end_column) if key else None
     raise InvalidInput([Diagnostic(summary, where=place, hint=hint)])
+
+
+def place(document: Document, location: Location) -> SourceRange | None:
+    """Where a value stands in the file, for messages; ``None`` when it does not stand there as such."""
+    _, node, whole = find(document._tree, location)
+    if not whole or not isinstance(node, Scalar):
+        return None
+    return document._source.range(node.line, node.column, node.end_line, node.end_column)
 
 
 def resolve(document: Document, environment: str) -> Resolved:

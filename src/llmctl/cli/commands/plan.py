@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -43,7 +44,7 @@ def command(
         write_text(out, json.dumps(plan_json(made), indent=2) + "\n")
     click.echo(json.dumps(plan_json(made), indent=2) if as_json else render_plan(made))
     if out is not None and not as_json:
-        click.echo(f"\nSaved to {out}; apply it with `llmctl apply {out}`.")
+        click.echo(f"\nSaved to {out}; apply it with `llmctl apply {shlex.quote(str(out))}`.")
     if made.blocked:
         return ExitCode.ERROR
     if made.denials or any(p.denies for p in made.policies):

@@ -27,12 +27,13 @@ def command(file: str | None, environment: str | None, as_json: bool) -> int:
     from llmctl import spec
     from llmctl.app.validate import validate
     from llmctl.cli.views.diagnostics import render
-    from llmctl.plan.planfile import diagnostic_json
     from llmctl.spec.source import display_path
 
     document = spec.load(spec.find_file(file, Path.cwd()))
     warnings = validate(document, environment)
     if as_json:
+        from llmctl.plan.planfile import diagnostic_json
+
         click.echo(
             json.dumps({"format": 1, "valid": True, "warnings": [diagnostic_json(w) for w in warnings]}, indent=2)
         )

@@ -96,7 +96,8 @@ def _versions(change: ResourceChange) -> str:
 
 def _gates(gates: tuple[GateForecast, ...]) -> Iterator[str]:
     for gate in gates:
-        yield f"  {gate.gate} on {gate.route}@{gate.revision[:8]}: {', '.join(gate.rules)}"
+        yield f"  {gate.gate} on {gate.route}@{gate.revision[:8]}"
+        yield from (f"    {rule}" for rule in gate.rules)
         known = f"; already proven by recorded evidence: {gate.cached}" if gate.cached else ""
         against = f", compared with {gate.baseline[:8]}" if gate.baseline else ""
         note = f"    {gate.why}{against}{known}"

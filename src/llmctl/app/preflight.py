@@ -1,0 +1,82 @@
+"""What would fail half-way through an apply is found before its first effect."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from llmctl import spec
+from llmctl.app.workspace import Workspace
+from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.digests import Json, digest_file
+from llmctl.core.errors import InvalidInput, ProviderError
+from llmctl.core.resources import Desired
+from llmctl.plan import Plan
+from llmctl.providers.local.wire import holder, is_free
+
+
+def preflight(workspace: Workspace, made: Plan) -> None:
+    """Secrets, the gateway's port, the artifacts of a rollback. Raises ``InvalidInput`` or ``ProviderError``."""
+    findings = [*_unset_secrets(workspace, made.desired)]
+    if made.action != "destroy":
+        findings += _taken_port(workspace)
+    if findings:
+        raise InvalidInput(findings)
+    if made.action == "rollback":
+        _refuse_without_artifacts(workspace, made.desired)
+
+
+def _unset_secrets(workspace: Workspace, desired: Desired) -> list[Diagnostic]:
+    found = []
+    for address, resource in sorted(desired.resources.items()):
+        reference = resource.spec.get("api_key") if address.kind == "endpoint" else None
+        if reference and not os.environ.get(reference["env"]):
+            name = reference["env"]
+            where = spec.place(workspace.document, ("models", resource.spec["model"], "api_key"))
+            summary, hint = f"environment variable {name} is not set", f"export {name}=… and run it again."
+            found.append(Diagnostic(summary, where=where, address=address, detail="Nothing was changed.", hint=hint))
+    return found
+
+
+def _taken_port(workspace: Workspace) -> list[Diagnostic]:
+    """A port that the file asks for must be free, or the gateway's own."""
+    environment = workspace.environment
+    port = environment.gateway_port
+    if not port or is_free(port):
+        return []
+    gateway = workspace.target.gateway.read()
+    # What was left behind by processes that were killed is ended at the start, which looks at the port again.
+    left_behind = workspace.target.exists() and not gateway.running
+    if left_behind or urlsplit(gateway.base_url).port == port:
+        return []
+    return [
+        Diagnostic(
+            f"port {port} is taken by {holder(port)}",
+            where=spec.place(workspace.document, ("environments", environment.name, "gateway", "port")),
+            detail=f"The gateway of environment {environment.name} is to listen on it. Nothing was changed.",
+            hint="End that process or choose another port; without `port` any free one is taken and kept.",
+        )
+    ]
+
+
+def _refuse_without_artifacts(workspace: Workspace, desired: Desired) -> None:
+    missing = []
+    for address, resource in sorted(desired.resources.items()):
+        for path, content in _contents(resource.spec):
+            source = workspace.root / path
+            if not workspace.target.artifacts.has(content) and not (
+                source.is_file() and digest_file(source) == content
+            ):
+                missing.append(f"{address}: {path} ({content[:19]}…)")
+    if missing:
+        raise ProviderError(
+            "this rollback needs artifacts that are no longer there; nothing was changed",
+            detail="\n".join(missing),
+            hint="Put the files back where they were (git checkout of the source commit in `llmctl audit show`).",
+        )
+
+
+def _contents(spec: dict[str, Json]) -> list[tuple[str, str]]:
+    if "digest" in spec and "source" in spec:
+        return [(spec["source"], spec["digest"])]
+    return [(f["path"], f["digest"]) for f in spec.get("files", ())]
