@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -12,13 +12,15 @@ from time import monotonic
 from llmctl.app.planning import desired_at, nothing_desired, plan, plan_for
 from llmctl.app.preflight import preflight
 from llmctl.app.workspace import Workspace
-from llmctl.apply import ApplyResult, Reporter, Run, run_steps
+from llmctl.apply import ApplyResult, Reporter, Run, State, run_steps
+from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json
 from llmctl.core.errors import Denied, InvalidInput, LlmctlError, Locked, ProviderError, StalePlan
 from llmctl.core.exits import ExitCode, first_that_applies
 from llmctl.core.protocols import Op
-from llmctl.core.resources import Rejection
+from llmctl.core.resources import RecordState, Rejection
+from llmctl.core.steps import Promote
 from llmctl.plan import Plan, moved, plan_digest, plan_json, read_plan
 from llmctl.record import Action, Attempt, HeldLock, Lock, find_interrupted
 from llmctl.record import Outcome as Ending
@@ -178,13 +180,14 @@ def _run(workspace: Workspace, request: Request, made: Plan, held: HeldLock) -> 
     )
     result, errors = _steps(workspace, request, run)
     codes = [e.exit_code for e in errors]
-    code = ExitCode.INTERRUPTED if request.cancelled.is_set() else first_that_applies(codes)
+    finished = result is not None and result.ok and not errors
+    code = ExitCode.INTERRUPTED if request.cancelled.is_set() and not finished else first_that_applies(codes)
     held.check()
     attempt.close(
         _word(code, request),
         subject=_subject(request, result, code),
         decisions=_decisions(workspace, request, made, result),
-        rejections=_rejections(made, request, result, code, workspace.repository.actor()),
+        rejections=_rejections(made, request, result, workspace.repository.actor()),
     )
     return Outcome(made, result, attempt.serial, code, errors=tuple(errors))
 
@@ -201,12 +204,12 @@ def _steps(workspace: Workspace, request: Request, run: Run) -> tuple[ApplyResul
     )
     result: ApplyResult | None = None
     try:
-        if not request.destroy:
+        if request.destroy:
+            _effect(run, "target", "destroy", lambda: workspace.target.destroy(op))
+        else:
             _effect(run, "target", "start", lambda: workspace.target.start(op))
         result = run_steps(run, request.reporter, parallelism=request.parallelism)
         errors = [r.error for r in result.failures if r.error is not None]
-        if request.destroy and result.ok:
-            _effect(run, "target", "destroy", lambda: workspace.target.destroy(op))
     except LlmctlError as error:
         return result, [error]
     return result, errors
@@ -251,18 +254,17 @@ def _decisions(workspace: Workspace, request: Request, made: Plan, result: Apply
     }
 
 
-def _rejections(
-    made: Plan, request: Request, result: ApplyResult | None, code: ExitCode, actor: str
-) -> tuple[Rejection, ...]:
-    """A finished rollback rejects the route revisions that it left."""
+def _rejections(made: Plan, request: Request, result: ApplyResult | None, actor: str) -> tuple[Rejection, ...]:
+    """A rollback rejects the route revisions that it left, each as soon as that route is back."""
     kept = made.recorded.rejections
-    if request.action != "rollback" or code is not ExitCode.OK or result is None:
+    if request.action != "rollback" or result is None:
         return kept
+    back = {r.step.address for r in result.results if isinstance(r.step, Promote) and r.state is State.DONE}
     serial = made.recorded.serial + 1
-    left: Iterable[Rejection] = (
+    left = (
         Rejection(c.address, c.before, serial, request.reason or f"rolled back to serial {request.rollback_to}", actor)
         for c in made.changes
-        if c.address.kind == "route" and c.before and c.before != c.after
+        if c.address in back and c.before and c.before != c.after
     )
     known = {(r.address, r.revision) for r in kept}
     return (*kept, *(r for r in left if (r.address, r.revision) not in known))
@@ -279,13 +281,31 @@ def _ci_run() -> str:
 
 
 def last_good(workspace: Workspace) -> int:
-    """The serial to go back to when none is named: the last one that succeeded before the present one."""
-    good = [e.serial for e in workspace.reader.entries(1000) if e.outcome in ("applied", "rolled back")]
-    if len(good) < 2:
-        raise InvalidInput(
-            [Diagnostic("there is no earlier entry to go back to", hint="`llmctl audit log` lists what is recorded.")]
-        )
-    return good[1]
+    """The serial to go back to when none is named: the newest good entry whose routes are others than now.
+
+    Entries that declare no route, and those whose routes were rejected, are passed over. Raises
+    ``InvalidInput`` when there is none.
+    """
+    now = workspace.reader.state()
+    rejected = {(r.address, r.revision) for r in now.rejections}
+    serving = _routes(now)
+    for entry in workspace.reader.entries():
+        if entry.outcome in ("applied", "rolled back") and entry.action in ("apply", "rollback"):
+            routes = _routes(workspace.reader.state_at(entry.serial))
+            if routes and routes != serving and rejected.isdisjoint(routes.items()):
+                return entry.serial
+    raise InvalidInput(
+        [
+            Diagnostic(
+                "there is no earlier good entry with other routes to go back to",
+                hint="`llmctl audit log` lists what is recorded; name one with --to SERIAL.",
+            )
+        ]
+    )
+
+
+def _routes(state: RecordState) -> dict[Address, str]:
+    return {a: r.revision for a, r in state.resources.items() if a.kind == "route"}
 
 
 def unlock(workspace: Workspace, *, force: bool) -> str | None:
@@ -308,7 +328,8 @@ def unreject(workspace: Workspace, revision: str, reason: str) -> Rejection:
     workspace.repository.require_identity()
     with Lock(workspace.repository, workspace.environment.name).acquire("llmctl unreject") as held:
         state = workspace.reader.state()
-        found = [r for r in state.rejections if revision and r.revision.startswith(revision.rpartition("@")[2])]
+        prefix = revision.rpartition("@")[2]
+        found = [r for r in state.rejections if prefix and r.revision.startswith(prefix)]
         if len(found) != 1:
             known = ", ".join(f"{r.address}@{r.revision[:8]}" for r in state.rejections) or "none"
             what = "is not rejected" if not found else "names several rejected revisions"

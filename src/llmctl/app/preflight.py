@@ -17,7 +17,7 @@ from llmctl.providers.local.wire import holder, is_free
 
 def preflight(workspace: Workspace, made: Plan) -> None:
     """Secrets, the gateway's port, the artifacts of a rollback. Raises ``InvalidInput`` or ``ProviderError``."""
-    findings = [*_unset_secrets(workspace, made.desired)]
+    findings = [*_unset_secrets(workspace, made)]
     if made.action != "destroy":
         findings += _taken_port(workspace)
     if findings:
@@ -26,10 +26,12 @@ def preflight(workspace: Workspace, made: Plan) -> None:
         _refuse_without_artifacts(workspace, made.desired)
 
 
-def _unset_secrets(workspace: Workspace, desired: Desired) -> list[Diagnostic]:
+def _unset_secrets(workspace: Workspace, made: Plan) -> list[Diagnostic]:
+    """Only of endpoints that this plan touches: what serves already has its key."""
     found = []
-    for address, resource in sorted(desired.resources.items()):
-        reference = resource.spec.get("api_key") if address.kind == "endpoint" else None
+    touched = {step.address for step in made.steps}
+    for address, resource in sorted(made.desired.resources.items()):
+        reference = resource.spec.get("api_key") if address.kind == "endpoint" and address in touched else None
         if reference and not os.environ.get(reference["env"]):
             name = reference["env"]
             where = spec.place(workspace.document, ("models", resource.spec["model"], "api_key"))

@@ -11,7 +11,8 @@ from llmctl.app.workspace import Workspace
 from llmctl.core.address import Address
 from llmctl.core.resources import Desired, Key, RecordState, Resource
 from llmctl.plan import Drift, Plan
-from llmctl.plan.drift import observe, used_endpoints
+from llmctl.plan.drift import observe
+from llmctl.plan.routes import endpoint_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def _version(state: RecordState, kind: str, name: str, revision: str) -> str:
 def _endpoints(state: RecordState, seen: live.LiveState) -> list[EndpointStatus]:
     reading = seen.readings.get("endpoint")
     found = dict(reading.found) if reading else {}
-    used = used_endpoints(state)
+    used = endpoint_keys(state.resources)
     rows = []
     for key in sorted({*found, *used}):
         there = found.get(key)

@@ -11,11 +11,11 @@ from llmctl.apply.effects import QUICK_S, Effects
 from llmctl.apply.report import Reporter, State, StepResult
 from llmctl.core import gateway_config as gw
 from llmctl.core.diagnostics import Diagnostic, Severity
-from llmctl.core.errors import LlmctlError, Locked
+from llmctl.core.errors import LlmctlError, Locked, ProviderError
 from llmctl.core.kinds import Role, kind_of
 from llmctl.core.resources import Key
 from llmctl.core.steps import Promote, Provision, Stage
-from llmctl.graph import dependents
+from llmctl.graph import dependents, users_of
 from llmctl.plan.routes import chain_keys
 
 Undo = Callable[[], None]
@@ -30,7 +30,7 @@ def compensate(
     Returns the results of undone steps, and a warning for each that could not be undone: the next apply
     finds what is left and takes it away. Nothing is done once the lock is lost.
     """
-    if all(result.state is State.DONE for result in results):
+    if all(result.state.ok for result in results):
         return [], []
     undone: list[StepResult] = []
     warnings: list[Diagnostic] = []
@@ -52,8 +52,8 @@ def compensate(
 
 def _to_undo(effects: Effects, results: list[StepResult]) -> Iterator[tuple[StepResult, Undo]]:
     promoted = {r.step.address for r in results if isinstance(r.step, Promote) and r.state is State.DONE}
-    needs: dict[str, tuple[str, ...]] = {r.step.id: r.step.needs for r in results}
-    unfinished = {r.step.id for r in results if r.state is not State.DONE}
+    users = users_of({r.step.id: r.step.needs for r in results})
+    unfinished = {r.step.id for r in results if not r.state.ok}
     for result in reversed(results):
         step = result.step
         if result.state is State.SKIPPED:
@@ -61,20 +61,27 @@ def _to_undo(effects: Effects, results: list[StepResult]) -> Iterator[tuple[Step
         if isinstance(step, Stage) and step.address not in promoted:
             yield result, partial(_unstage, effects, step)
         elif isinstance(step, Provision) and not step.restores:
-            users: set[str] = dependents(needs, [step.id])
-            in_vain = result.state is State.FAILED or not users.isdisjoint(unfinished)
+            waiting: set[str] = dependents(users, [step.id])
+            in_vain = result.state is State.FAILED or not unfinished.isdisjoint(waiting)
             if in_vain and not _in_use(effects, step):
                 yield result, partial(_unprovision, effects, step)
 
 
 def _unstage(effects: Effects, step: Stage) -> None:
-    """Back to 100 % of what was promoted before; the staged revision goes."""
+    """Back to 100 % of what is recorded, also when the promotion itself was published and not recorded."""
     op = effects.run.op(step, lambda _: None, QUICK_S, cancelled=Event())
     name = step.address.name
-    current = effects.rollout.current().routes.get(name)
-    if current is None or current.promoted == step.revision:
-        return
-    effects.rollout.change(op, lambda config: gw.without_revision(gw.shifted_back(config, name), name, step.revision))
+    was = effects.run.resources.get(step.address)
+
+    def edit(config: gw.GatewayConfig) -> gw.GatewayConfig:
+        route = config.routes.get(name)
+        if route is None:
+            return config
+        if was is not None and was.revision in route.revisions:
+            return gw.promoted(config, name, was.revision)
+        return gw.without_revision(gw.shifted_back(config, name), name, step.revision)
+
+    effects.rollout.change(op, edit)
 
 
 def _in_use(effects: Effects, step: Provision) -> bool:
@@ -95,6 +102,14 @@ def _in_use(effects: Effects, step: Provision) -> bool:
     return False
 
 
+def _refuse_while_served(effects: Effects, key: Key) -> None:
+    """What the gateway says counts here, and not the record: a route may have been promoted and not recorded."""
+    for route in effects.rollout.current().routes.values():
+        for revision in route.revisions.values():
+            if any((u.endpoint, u.revision) == (key.name, key.revision) for u in revision.upstreams):
+                raise ProviderError(f"route {route.name} still uses endpoint {key}")
+
+
 def _unprovision(effects: Effects, step: Provision) -> None:
     """Delete an endpoint revision again; an artifact's content stays in the store and only its record goes back.
 
@@ -102,6 +117,7 @@ def _unprovision(effects: Effects, step: Provision) -> None:
     """
     address = step.address
     if kind_of(address.kind).role is Role.DEPLOYMENT:
+        _refuse_while_served(effects, Key(address.name, step.revision))
         op = effects.run.op(step, lambda _: None, QUICK_S, cancelled=Event())
         effects.delete_endpoint(step, Key(address.name, step.revision), op)
     recorded = effects.run.resources.get(address)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from threading import Event, Lock
 from time import monotonic, time
 
 from llmctl.apply.report import GateReport
-from llmctl.apply.rollout import Rollout
+from llmctl.apply.rollout import Edit, Rollout
 from llmctl.core import gateway_config as gw
 from llmctl.core.address import Address
 from llmctl.core.digests import Json
@@ -26,7 +27,6 @@ from llmctl.plan.routes import chain_keys, route_revision
 from llmctl.spec import dataset_rows
 
 PROVISION_S = 180.0
-GATE_S = 3600.0
 QUICK_S = 60.0
 LEASE_S = 60.0
 DRAIN_S = 30.0
@@ -53,9 +53,28 @@ class Run:
     resources: dict[Address, Recorded] = field(default_factory=dict)
     mutex: Lock = field(default_factory=Lock)
 
+    _outputs: dict[Key, Spec] | None = None
+
     @property
     def environment(self) -> str:
         return self.plan.desired.environment.name
+
+    def reachable(self) -> dict[Key, Spec]:
+        """How each live endpoint revision is reached: read once, then kept up with what the steps do."""
+        with self.mutex:
+            if self._outputs is None:
+                reading = self.target.providers["endpoint"].read_all()
+                self._outputs = {key: live.outputs for key, live in reading.found.items() if live.healthy}
+            return dict(self._outputs)
+
+    def reach(self, key: Key, outputs: Spec | None) -> None:
+        """An endpoint revision came (with its outputs) or went (None)."""
+        self.reachable()
+        with self.mutex:
+            assert self._outputs is not None
+            self._outputs.pop(key, None)
+            if outputs is not None:
+                self._outputs[key] = outputs
 
     def op(self, step: Step, progress: Progress, seconds: float, *, cancelled: Event | None = None) -> Op:
         return Op(
@@ -105,6 +124,11 @@ class Effects:
         if step.restores:
             self._commit(step, f"restore {step.address}", {})
             return "restored"
+        if role is Role.ROUTE:
+            wanted = self._gateway_revision(step.address, step.revision)
+            op = self.run.op(step, progress, QUICK_S)
+            # Also when it looks the same: the gateway reads its secrets anew, and one of them may be another now.
+            self._publish(step, op, "update", lambda config: gw.staged(config, step.address.name, wanted), always=True)
         recorded = self.record_desired(step.address)
         self._commit(step, f"{step.action.value} {step.address} v{recorded.version}", {step.address: recorded})
         return f"v{recorded.version}" if role is not Role.DEPLOYMENT else f"{recorded.revision[:8]} runs"
@@ -115,6 +139,8 @@ class Effects:
         key = Key(step.address.name, step.revision)
         want = self._wanted_state(step)
         was = provider.read_all().found.get(key) if step.action is Action.UPDATE else None
+        if was is not None and not was.healthy:
+            was = None  # its content or process is gone: made anew
         intent = self.run.journal.intend(step.id, "create", {"key": str(key)})
         live = provider.create(op, key, want) if was is None else provider.update(op, key, was, want)
         if live.revision != step.revision:
@@ -122,6 +148,8 @@ class Effects:
                 f"{step.address}: revision {live.revision or 'unknown'} is there after creating {step.revision}",
                 hint="The provider gave an inconsistent result; this is a defect of the provider.",
             )
+        if step.address.kind == "endpoint":
+            self.run.reach(key, live.outputs)
         self.run.journal.done(intent, "ok", {})
 
     def _wanted_state(self, step: Provision) -> Json:
@@ -131,15 +159,16 @@ class Effects:
         return spec
 
     def _spec_of_revision(self, address: Address, revision: str) -> Spec:
-        """The spec of a revision: desired, recorded, or one that a recorded route still uses."""
+        """The spec of a revision: desired, recorded, or one that a route of either still uses."""
         desired = self.run.plan.desired.resources.get(address)
         if desired and desired.revision == revision:
             return desired.spec
         recorded = self.run.plan.recorded.resources.get(address)
         if recorded and recorded.revision == revision:
             return recorded.spec
-        for resource in self.run.plan.recorded.resources.values():
-            for link in resource.spec.get("chain", ()) if resource.address.kind == "route" else ():
+        states = (self.run.plan.recorded.resources, self.run.plan.desired.resources)
+        for resource in (r for state in states for a, r in state.items() if a.kind == "route"):
+            for link in resource.spec["chain"]:
                 if (link["endpoint"], link["revision"]) == (address.name, revision):
                     spec: Spec = link["spec"]
                     return spec
@@ -164,8 +193,7 @@ class Effects:
     def _gateway_revision(self, address: Address, revision: str) -> gw.RouteRevision:
         """The gateway's form of a route revision, with the addresses that its endpoints have now."""
         spec = self._spec_of_revision(address, revision)
-        reading = self.run.target.providers["endpoint"].read_all()
-        outputs = {key: live.outputs for key, live in reading.found.items()}
+        outputs = self.run.reachable()
         for key in chain_keys(spec):
             if key not in outputs:
                 raise ProviderError(f"{address} needs endpoint {key}, which does not run", hint="Run `llmctl status`.")
@@ -190,23 +218,34 @@ class Effects:
         if step.action is Action.RESTORE:
             wanted = self._gateway_revision(step.address, step.revision)
             route = gw.Route(name, {step.revision: wanted}, {step.revision: 100}, step.revision)
-            self._publish(step, op, "restore", lambda c: replace(c, routes={**c.routes, name: route}))
+            restored = partial(gw.with_route, route=route)
+            self._publish(step, op, "restore", restored, always=True)
             self._commit(step, f"restore {step.address}", {})
             return "restored as recorded"
-        self._publish(step, op, "promote", lambda config: gw.promoted(config, name, step.revision))
+        was = self.run.plan.recorded.resources.get(step.address)
+        keep = was.revision if was else ""
+        self._publish(step, op, "promote", lambda config: gw.promoted(config, name, step.revision, keep))
         recorded = self.record_desired(step.address)
         self._commit(step, f"promote {step.address} v{recorded.version}", {step.address: recorded})
         return f"v{recorded.version} serves"
 
-    def _publish(self, step: Step, op: Op, effect: str, edit: Callable[[gw.GatewayConfig], gw.GatewayConfig]) -> None:
+    def _publish(self, step: Step, op: Op, effect: str, edit: Edit, *, always: bool = False) -> None:
         intent = self.run.journal.intend(step.id, effect, {"gateway": str(step.address)})
-        changed = self.rollout.change(op, edit)
+        changed = self.rollout.change(op, edit, always=always)
         self.run.journal.done(intent, "ok" if changed else "already so", {})
 
     # -- gates ----------------------------------------------------------------------------------
 
+    def _baseline(self, step: RunGate) -> str:
+        """The revision to compare with, "" when it could not be brought back: nothing is live then."""
+        route = self.rollout.current().routes.get(step.route.name)
+        if not step.baseline or route is None or step.baseline not in route.revisions:
+            return ""
+        spec = self.run.plan.recorded.resources[step.route].spec
+        return step.baseline if self.run.reachable().keys() >= set(chain_keys(spec)) else ""
+
     def _run_gate(self, step: RunGate, progress: Progress) -> str:
-        request = gate_request(self.run, step)
+        request = gate_request(self.run, step, self._baseline(step))
         intent = self.run.journal.intend(step.id, "run gate", {"route": f"{step.route}@{step.revision}"})
         result = run_gate(
             request,
@@ -237,16 +276,15 @@ class Effects:
         op = self.run.op(step, progress, QUICK_S + DRAIN_S)
         name = step.address.name
         if step.address.kind == "route":
-            edit: Callable[[gw.GatewayConfig], gw.GatewayConfig] = (
-                (lambda config: gw.without_revision(config, name, step.revision))
-                if step.revision
-                else (lambda config: gw.without_route(config, name))
-            )
+            edit: Edit = partial(gw.without_route, name=name)
+            if step.revision:
+                edit = partial(gw.without_revision, name=name, revision=step.revision)
             self._publish(step, op, "retire", edit)
         else:
             self.delete_endpoint(step, Key(name, step.revision), op)
-        self._commit(step, f"retire {step.address}@{step.revision[:8]}", {})
-        return f"{step.revision[:8]} is gone"
+        what = f"{step.address}@{step.revision[:8]}".rstrip("@")
+        self._commit(step, f"retire {what}", {})
+        return f"{step.revision[:8] or 'it'} is gone"
 
     def delete_endpoint(self, step: Step, key: Key, op: Op) -> None:
         """Drain and delete one endpoint revision; one that is gone already is done."""
@@ -255,6 +293,7 @@ class Effects:
         if was is None:
             return
         self._drain(key, op)
+        self.run.reach(key, None)
         intent = self.run.journal.intend(step.id, "delete", {"key": str(key)})
         provider.delete(op, key, was)
         self.run.journal.done(intent, "ok", {})
@@ -273,9 +312,10 @@ class Effects:
     def _destroy(self, step: Destroy, progress: Progress) -> str:
         op = self.run.op(step, progress, QUICK_S + DRAIN_S)
         name = step.address.name
-        if step.address.kind == "route":
-            if self.run.target.gateway.read().running:  # a gateway that is known to be down serves no route
-                self._publish(step, op, "delete", lambda config: gw.without_route(config, name))
+        if self.run.plan.action == "destroy":
+            pass  # the target is gone as a whole already; this only records what that means
+        elif step.address.kind == "route":
+            self._publish(step, op, "delete", lambda config: gw.without_route(config, name))
         elif step.address.kind == "endpoint":
             for key in sorted(self.run.target.providers["endpoint"].read_all().found):
                 if key.name == name:
@@ -307,7 +347,7 @@ class Effects:
                     self.run.resources[address] = recorded
 
 
-def gate_request(run: Run, step: RunGate) -> GateRequest:
+def gate_request(run: Run, step: RunGate, baseline: str) -> GateRequest:
     """What the gate's runner needs: the gate's spec and the rows of its dataset, from the artifact store."""
     gate = run.plan.desired.resources[step.address]
     path = run.target.artifacts.path(gate.spec["dataset_digest"])
@@ -317,7 +357,7 @@ def gate_request(run: Run, step: RunGate) -> GateRequest:
         gate_revision=gate.revision,
         spec=gate.spec,
         route_revision=step.revision,
-        baseline_revision=step.baseline,
+        baseline_revision=baseline,
         rows=rows,
     )
 

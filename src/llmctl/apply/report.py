@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -23,6 +23,11 @@ class State(Enum):
     FAILED = "failed"
     SKIPPED = "skipped"  # something that it needs failed, or the apply was interrupted
     UNDONE = "undone"  # it had succeeded and was taken back
+    REPLACED = "replaced"  # it could not be brought back, and something new serves in its place
+
+    @property
+    def ok(self) -> bool:
+        return self in (State.DONE, State.REPLACED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class ApplyResult:
 
     @property
     def ok(self) -> bool:
-        return all(r.state is State.DONE for r in self.results)
+        return all(r.state.ok for r in self.results)
 
 
 class Reporter(Protocol):
@@ -95,8 +100,3 @@ class Collected:
 
     def gate(self, report: GateReport) -> None:
         self.gates.append(report)
-
-
-def errors_of(results: Sequence[StepResult]) -> list[LlmctlError]:
-    """The errors of all failed steps."""
-    return [r.error for r in results if r.error is not None]

@@ -34,8 +34,8 @@ class Rollout:
             raise TransientError(f"the gateway's replicas serve {len(served)} different configurations")
         return next(iter(served.values()))
 
-    def change(self, op: Op, edit: Edit) -> bool:
-        """Publish ``edit`` of what is served; returns False when that is what is served already.
+    def change(self, op: Op, edit: Edit, *, always: bool = False) -> bool:
+        """Publish ``edit`` of what is served; when that is what is served already, only with ``always``.
 
         A conflict means that somebody published meanwhile: the edit is made again on what is there then.
         """
@@ -43,7 +43,7 @@ class Rollout:
             for attempt in range(_TRIES):
                 current = self.current()
                 wanted = edit(current)
-                if wanted == current:
+                if wanted == current and not always:
                     return False
                 wanted = replace(wanted, environment=self._environment, serial=op.serial, fence=op.fence)
                 try:

@@ -160,32 +160,34 @@ class GatewayConfig:
         )
 
 
-def _with_route(config: GatewayConfig, route: Route) -> GatewayConfig:
+def with_route(config: GatewayConfig, route: Route) -> GatewayConfig:
+    """Put a whole route in place of the one of that name."""
     return replace(config, routes={**config.routes, route.name: route})
 
 
 def staged(config: GatewayConfig, name: str, revision: RouteRevision) -> GatewayConfig:
     """Add a route revision without public traffic."""
     route = config.routes.get(name, Route(name, {}))
-    return _with_route(config, replace(route, revisions={**route.revisions, revision.revision: revision}))
+    return with_route(config, replace(route, revisions={**route.revisions, revision.revision: revision}))
 
 
 def shifted(config: GatewayConfig, name: str, weights: Mapping[str, int], lease: Lease) -> GatewayConfig:
     """Split a route's public traffic, not promoted yet."""
-    return _with_route(config, replace(config.routes[name], weights=dict(weights), lease=lease))
+    return with_route(config, replace(config.routes[name], weights=dict(weights), lease=lease))
 
 
-def promoted(config: GatewayConfig, name: str, revision: str) -> GatewayConfig:
-    """Give a route revision all traffic for good."""
+def promoted(config: GatewayConfig, name: str, revision: str, *keep: str) -> GatewayConfig:
+    """Give a route revision all traffic for good. Of the others only those to ``keep`` stay staged."""
     route = config.routes[name]
-    return _with_route(config, replace(route, weights={revision: 100}, promoted=revision, lease=None))
+    rest = {k: v for k, v in route.revisions.items() if k == revision or k in keep}
+    return with_route(config, replace(route, revisions=rest, weights={revision: 100}, promoted=revision, lease=None))
 
 
 def shifted_back(config: GatewayConfig, name: str) -> GatewayConfig:
     """Give the promoted revision all traffic again; a route that never had one gets no traffic."""
     route = config.routes[name]
     weights = {route.promoted: 100} if route.promoted else {}
-    return _with_route(config, replace(route, weights=weights, lease=None))
+    return with_route(config, replace(route, weights=weights, lease=None))
 
 
 def without_revision(config: GatewayConfig, name: str, revision: str) -> GatewayConfig:
@@ -197,7 +199,7 @@ def without_revision(config: GatewayConfig, name: str, revision: str) -> Gateway
     if not rest:
         return without_route(config, name)
     weights = {k: v for k, v in route.weights.items() if k != revision}
-    return _with_route(
+    return with_route(
         config,
         replace(route, revisions=rest, weights=weights, promoted="" if route.promoted == revision else route.promoted),
     )

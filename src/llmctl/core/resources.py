@@ -102,10 +102,6 @@ class Desired:
     resources: Mapping[Address, Resource]
     root: str = ""  # the folder that relative sources start from
 
-    def digest_items(self) -> dict[str, Json]:
-        """All that the plan's digest covers, by address: specs hold the digests of the files referred to."""
-        return {str(a): r.spec for a, r in sorted(self.resources.items())}
-
 
 @dataclass(frozen=True, slots=True)
 class Rejection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Union
 
@@ -26,6 +26,7 @@ class _Step:
     id: str  # unique in the plan and stable between runs: "stage:route.support@3fa9…"
     address: Address
     needs: tuple[str, ...]  # ids of steps that must have succeeded before
+    after: tuple[str, ...] = field(default=(), kw_only=True)  # … that must have ended before, however
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Order: which steps may run when, and what depends on what.
+"""Order: which nodes may come when, and what depends on what.
 
 A graph is a mapping from each node to the nodes it needs.
 """
@@ -11,7 +11,7 @@ from typing import TypeVar
 
 N = TypeVar("N")
 
-__all__ = ["Cycle", "dependents", "in_order"]
+__all__ = ["Cycle", "dependents", "in_order", "users_of"]
 
 
 class Cycle(ValueError):
@@ -30,12 +30,17 @@ def in_order(needs: Mapping[N, Iterable[N]]) -> list[N]:
         raise Cycle(list(error.args[1])) from None
 
 
-def dependents(needs: Mapping[N, Iterable[N]], of: Iterable[N]) -> set[N]:
-    """Every node that needs one of ``of``, directly or through others; ``of`` itself is not included."""
+def users_of(needs: Mapping[N, Iterable[N]]) -> dict[N, list[N]]:
+    """The graph turned round: for each node those that need it directly."""
     users: dict[N, list[N]] = {}
     for node, wanted in needs.items():
         for need in wanted:
             users.setdefault(need, []).append(node)
+    return users
+
+
+def dependents(users: Mapping[N, Iterable[N]], of: Iterable[N]) -> set[N]:
+    """Every node that needs one of ``of``, directly or through others, in a graph turned round by ``users_of``."""
     found: set[N] = set()
     waiting = list(of)
     while waiting:

@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import digest
-from llmctl.core.resources import Desired, Key, RecordState
+from llmctl.core.resources import Desired, RecordState
 from llmctl.core.steps import RunGate, Step
+from llmctl.graph import in_order
 from llmctl.live import LiveState
 from llmctl.plan.changes import changes as find_changes
 from llmctl.plan.drift import Observed, observe
 from llmctl.plan.impact import blast_radius
 from llmctl.plan.model import GateForecast, Inputs, Plan, ResourceChange
-from llmctl.plan.routes import chain_keys
-from llmctl.plan.steps import build_steps
+from llmctl.plan.routes import endpoint_keys
+from llmctl.plan.steps import Builder, build_up
+from llmctl.plan.teardown import tear_down
 
 _COMPARE = {"min": "≥", "max": "≤", "max_drop": "drop ≤"}
 
@@ -35,20 +37,13 @@ def build_plan(
     ``gated`` is false for a rollback: its target was proven when it was first applied.
     """
     changes = find_changes(desired, recorded, live)
-    wanted = frozenset(
-        {Key(a.name, r.revision) for a, r in desired.resources.items() if a.kind == "endpoint"}
-        | {key for a, r in desired.resources.items() if a.kind == "route" for key in chain_keys(r.spec)}
-    )
-    observed = observe(recorded, live, wanted) if live else Observed()
-    if action == "destroy":
-        # Everything goes: nothing is restored first, and strays go with the target itself.
-        observed = Observed(blocked=observed.blocked)
-    # What a drifted gateway serves is put back as recorded first, so that is what a new revision is compared with.
-    routes = {a.name: r.revision for a, r in recorded.resources.items() if a.kind == "route"}
+    observed = Observed()
+    if live and action != "destroy":  # which takes everything away, whatever state it is in
+        observed = observe(recorded, live, endpoint_keys(desired.resources))
     blocked = observed.blocked
     steps: tuple[Step, ...] = ()
     if not blocked:
-        steps = build_steps(desired, recorded, observed, changes, routes, gated=gated)
+        steps = _steps(Builder(desired, recorded, observed, {c.address: c for c in changes}, gated))
     return Plan(
         action=action,
         desired=desired,
@@ -70,6 +65,14 @@ def build_plan(
         offline=live is None,
         rollback_to=rollback_to,
     )
+
+
+def _steps(builder: Builder) -> tuple[Step, ...]:
+    """All steps in an order in which they could run one by one."""
+    build_up(builder)
+    tear_down(builder)
+    order = in_order({step.id: (*step.needs, *step.after) for step in builder.steps.values()})
+    return tuple(builder.steps[step_id] for step_id in order)
 
 
 def _forecasts(desired: Desired, changes: Sequence[ResourceChange], steps: Sequence[Step]) -> tuple[GateForecast, ...]:

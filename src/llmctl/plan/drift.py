@@ -11,7 +11,7 @@ from llmctl.core.kinds import Role, kind_of
 from llmctl.core.resources import ALL, Key, Recorded, RecordState
 from llmctl.live import LiveState
 from llmctl.plan.model import Drift
-from llmctl.plan.routes import chain_keys, differences, route_revision, unrecorded_routes
+from llmctl.plan.routes import chain_keys, differences, endpoint_keys, route_revision, unrecorded_routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +106,8 @@ def _older_endpoints(recorded: RecordState, live: LiveState) -> Iterator[tuple[A
                 yield endpoint, key.revision, f"revision {key.revision[:8]}, used by {address}: {lines[0]}"
 
 
-def used_endpoints(recorded: RecordState) -> frozenset[Key]:
-    """Every endpoint revision that the record needs to be live."""
-    keys = {Key(a.name, r.revision) for a, r in recorded.resources.items() if a.kind == "endpoint"}
-    for address, was in recorded.resources.items():
-        if address.kind == "route":
-            keys.update(chain_keys(was.spec))
-    return frozenset(keys)
-
-
 def _strays(recorded: RecordState, live: LiveState, wanted: frozenset[Key]) -> tuple[Key, ...]:
     reading = live.readings.get("endpoint")
     if reading is None:
         return ()
-    return tuple(sorted(set(reading.found) - used_endpoints(recorded) - wanted))
+    return tuple(sorted(set(reading.found) - endpoint_keys(recorded.resources) - wanted))

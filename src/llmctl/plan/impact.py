@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from llmctl.core.address import Address
 from llmctl.core.resources import Desired
 from llmctl.core.steps import Action, Promote, Provision, RunGate, Step
-from llmctl.graph import dependents
+from llmctl.graph import dependents, users_of
 from llmctl.plan.model import ResourceChange
 
 
@@ -16,6 +16,7 @@ def blast_radius(desired: Desired, changes: Iterable[ResourceChange], steps: Ite
     all_steps, changed = tuple(steps), list(changes)
     moved = {c.address for c in changed if c.before != c.after}
     needs = {address: resource.needs for address, resource in desired.resources.items()}
+    users = users_of(needs)
     rolled = {s.address for s in all_steps if isinstance(s, Promote) and s.action is not Action.RESTORE}
     proven = {(s.address, s.route) for s in all_steps if isinstance(s, RunGate)}
     lines = []
@@ -24,7 +25,7 @@ def blast_radius(desired: Desired, changes: Iterable[ResourceChange], steps: Ite
             continue
         if moved & set(needs[change.address]):
             continue  # a consequence itself; the line of its cause names it
-        touched = dependents(needs, [change.address])
+        touched = dependents(users, [change.address])
         consequences = [*_consequences(sorted(touched), moved, rolled, proven)]
         if consequences:
             lines.append(f"{change.address} changed: {'; '.join(consequences)}")

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from llmctl.core.address import Address
 from llmctl.core.digests import Json
 from llmctl.core.gateway_config import GatewayConfig, Route, RouteRevision, Upstream
-from llmctl.core.resources import Key, Spec
+from llmctl.core.resources import Key, Recorded, Resource, Spec
 
 
 def chain_keys(spec: Spec) -> tuple[Key, ...]:
     """The endpoint revisions that a route uses: its endpoint, then its fallbacks."""
     return tuple(Key(link["endpoint"], link["revision"]) for link in spec["chain"])
+
+
+def endpoint_keys(resources: Mapping[Address, Resource] | Mapping[Address, Recorded]) -> frozenset[Key]:
+    """Every endpoint revision that these resources need to be live: their own, and those that routes use."""
+    keys: set[Key] = set()
+    for address, resource in resources.items():
+        if address.kind == "endpoint":
+            keys.add(Key(address.name, resource.revision))
+        elif address.kind == "route":
+            keys.update(chain_keys(resource.spec))
+    return frozenset(keys)
 
 
 def route_revision(spec: Spec, revision: str, outputs: Mapping[Key, Mapping[str, Json]]) -> RouteRevision:

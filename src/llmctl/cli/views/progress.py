@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import suppress
-from threading import Lock
+from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ _SIGN = {
     State.FAILED: ("✗", "red"),
     State.SKIPPED: ("·", None),
     State.UNDONE: ("↶", "yellow"),
+    State.REPLACED: ("·", "yellow"),
 }
 
 
@@ -31,7 +32,7 @@ class PlainProgress:
     """A line when a step ends, with the time of day; for logs of a pipeline."""
 
     def __init__(self) -> None:
-        self._mutex = Lock()
+        self._mutex = RLock()  # a signal's notice may come while this very thread says something
         # Steps report from threads of their own, which do not have the command's context.
         context = click.get_current_context(silent=True)
         self._color = context.color if context else None
