@@ -120,16 +120,21 @@ def test_what_was_published_is_there_again(state: State, tmp_path: Path) -> None
     published = state.publish(sample().to_json(), "")
     assert State(tmp_path).snapshot.config == published.config
     assert State(tmp_path).snapshot.revision == published.revision
-    assert not (tmp_path / "config.json.part").exists()
+    assert list(tmp_path.glob(".tmp-*")) == []
 
 
 def test_a_disk_that_fails_changes_nothing(state: State, tmp_path: Path) -> None:
     first = state.publish(sample().to_json(), "")
-    (tmp_path / "config.json.part").mkdir()  # so that it cannot be written, also by root
+    kept = tmp_path / "kept.json"
+    (tmp_path / "config.json").rename(kept)
+    (tmp_path / "config.json").mkdir()  # so that it cannot be written, also by root
     with pytest.raises(LlmctlError, match=r"config\.json cannot be written"):
         state.publish(sample(2).to_json(), first.revision)
     assert state.snapshot is first
+    (tmp_path / "config.json").rmdir()
+    kept.rename(tmp_path / "config.json")
     assert State(tmp_path).snapshot.revision == first.revision
+    assert list(tmp_path.glob(".tmp-*")) == []
 
 
 def _set(*path: str | int, value: Json) -> Callable[[Json], None]:

@@ -69,7 +69,8 @@ def apply(workspace: Workspace, request: Request) -> Outcome:
     if request.rollback_to is None and not request.destroy:
         plan(workspace, offline=True)  # a wrong file is told before the lock is taken
     lock = Lock(workspace.repository, workspace.environment.name)
-    with lock.acquire(f"llmctl {request.action}") as held:
+    published = workspace.target.last_published()  # a record that was lost must not hand out old fences again
+    with lock.acquire(f"llmctl {request.action}", at_least=published.fence if published else 0) as held:
         _close_interrupted(workspace, held, request)
         made = _plan(workspace, request)
         if request.plan_file:

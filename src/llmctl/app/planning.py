@@ -13,6 +13,7 @@ from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic, Severity
 from llmctl.core.errors import RecordError
 from llmctl.core.evidence import Evidence
+from llmctl.core.gateway_config import GatewayConfig
 from llmctl.core.resources import Desired, RecordState, Resource
 from llmctl.core.secrets import SecretRef
 from llmctl.plan import GateForecast, Plan, build_plan
@@ -43,7 +44,7 @@ def plan_for(
     notes = [*warnings, *_unset(workspace, secrets), *_unfinished(workspace)]
     interrupted = find_interrupted(workspace.repository, workspace.environment.name)
     if seen is not None and interrupted is None and action != "destroy":
-        _refuse_if_live_is_ahead(recorded, seen)
+        _refuse_if_live_is_ahead(recorded, workspace.target.last_published())
     made = build_plan(
         desired,
         recorded,
@@ -74,13 +75,12 @@ def nothing_desired(workspace: Workspace) -> Desired:
     return Desired(workspace.document.project, workspace.environment, {}, str(workspace.root))
 
 
-def _refuse_if_live_is_ahead(recorded: RecordState, seen: live.LiveState) -> None:
+def _refuse_if_live_is_ahead(recorded: RecordState, config: GatewayConfig | None) -> None:
     """The gateway remembers the serial that it was given: a record that lost entries is noticed here."""
-    config = seen.gateway_config()
     if config is not None and config.serial > recorded.serial:
         branch = f"refs/heads/llmctl/{recorded.environment}"
         raise RecordError(
-            f"the gateway serves what apply serial {config.serial} published, the record ends at {recorded.serial}",
+            f"the gateway has what apply serial {config.serial} published, the record ends at {recorded.serial}",
             detail="Entries of the record were lost or rewritten; a plan made from it would be wrong.",
             hint=f"Get {branch} back (git reflog, another clone), or `llmctl destroy` what runs and start over.",
         )

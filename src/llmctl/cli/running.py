@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from types import FrameType
 
 import click
@@ -26,6 +26,7 @@ from llmctl.core.errors import InvalidInput
 from llmctl.core.exits import ExitCode
 from llmctl.plan import Plan, diagnostic_json, plan_digest
 
+_FINISHING = "Interrupted: finishing or undoing the steps in hand, then recording what happened …"
 _QUESTIONS = {"apply": "Apply this to {}?", "destroy": "Destroy all this in {}?", "rollback": "Roll {} back like this?"}
 
 
@@ -94,7 +95,8 @@ def _signals(cancelled: Event, begun: Event, reporter: PlainProgress | LiveProgr
         if not begun.is_set():
             raise KeyboardInterrupt
         if not cancelled.is_set():
-            reporter.notice("Interrupted: finishing or undoing the steps in hand, then recording what happened …")
+            # Not from here: the signal may have come in the middle of a line that this thread was writing.
+            Thread(target=reporter.notice, args=(_FINISHING,), daemon=True).start()
         cancelled.set()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -6,22 +6,27 @@ import os
 import tempfile
 from pathlib import Path
 
-from llmctl.core.errors import LlmctlError
 
-
-def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Replace a file atomically and durably. Raises ``LlmctlError`` when the place cannot be written."""
+def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace a file atomically and durably. Raises ``OSError`` when the place cannot be written."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent or ".")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, mode)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise LlmctlError(f"{path} cannot be written: {error.strerror}") from None
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was created or renamed in ``folder`` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

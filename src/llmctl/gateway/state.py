@@ -19,6 +19,7 @@ from yarl import URL
 
 from llmctl.core.digests import Json, pretty_json
 from llmctl.core.errors import Conflict, LlmctlError
+from llmctl.core.files import write_atomic
 from llmctl.core.gateway_config import GatewayConfig, RouteRevision, Upstream
 from llmctl.core.prompts import template_variables
 from llmctl.core.secrets import Secret
@@ -150,18 +151,8 @@ def load_config(folder: Path) -> GatewayConfig:
 def store_config(folder: Path, config: GatewayConfig) -> None:
     """Write the configuration so that a crash at any moment leaves the old or the new one, whole."""
     path = folder / "config.json"
-    part = folder / "config.json.part"
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            file.write(pretty_json({"config": config.to_json()}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        directory = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_atomic(path, pretty_json({"config": config.to_json()}).encode())
     except OSError as error:
         raise LlmctlError(f"{path} cannot be written: {error.strerror}") from None
 

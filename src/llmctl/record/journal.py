@@ -12,6 +12,7 @@ from pathlib import Path
 
 from llmctl.core.digests import Json, canonical_json
 from llmctl.core.errors import LeaseLost, RecordError
+from llmctl.core.files import sync_folder
 from llmctl.core.protocols import Intent
 
 
@@ -74,7 +75,7 @@ class JournalFile:
         journal = cls(path, descriptor)
         try:
             journal._write(text)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except OSError as error:
             journal.remove()
             raise _unwritable(path, error) from error
@@ -169,14 +170,6 @@ def _line(entry: Mapping[str, Json]) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         # Not the error's text: it could quote the value.
         raise RecordError(f"a value cannot be written to the journal: {type(error).__name__}") from None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unwritable(path: Path, error: OSError) -> RecordError:

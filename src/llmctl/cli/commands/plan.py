@@ -36,12 +36,16 @@ def command(
     from llmctl.app.planning import plan
     from llmctl.app.workspace import open_workspace
     from llmctl.cli.views.plan import render_plan
-    from llmctl.core.files import write_text
+    from llmctl.core.errors import LlmctlError
+    from llmctl.core.files import write_atomic
     from llmctl.plan import plan_json
 
     made = plan(open_workspace(file, environment), offline=offline)
     if out is not None:
-        write_text(out, json.dumps(plan_json(made), indent=2) + "\n")
+        try:
+            write_atomic(out, (json.dumps(plan_json(made), indent=2) + "\n").encode(), mode=0o644)
+        except OSError as error:
+            raise LlmctlError(f"{out} cannot be written: {error.strerror}") from None
     click.echo(json.dumps(plan_json(made), indent=2) if as_json else render_plan(made))
     if out is not None and not as_json:
         click.echo(f"\nSaved to {out}; apply it with `llmctl apply {shlex.quote(str(out))}`.")

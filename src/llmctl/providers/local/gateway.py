@@ -9,7 +9,8 @@ from llmctl.core.digests import Json
 from llmctl.core.errors import Conflict, ProviderError, TransientError
 from llmctl.core.gateway_config import GatewayConfig
 from llmctl.core.protocols import GateAccess, GatewayReading, Op
-from llmctl.providers.local.layout import Layout, check_owner
+from llmctl.core.resources import Key
+from llmctl.providers.local.layout import Layout, check_owner, read_json
 from llmctl.providers.local.programs import GATEWAY, gateway_port
 from llmctl.providers.local.secrets_file import SecretsFile
 from llmctl.providers.local.supervisor import Presence, State, Supervisor
@@ -87,6 +88,20 @@ class LocalGateway:
         if reply.status != 200 or not isinstance(content, dict):
             raise TransientError("the gateway gives no statistics", detail=f"HTTP {reply.status}")
         return content
+
+    def in_flight(self, endpoint: Key) -> int:
+        """Requests that an endpoint revision is answering now; 0 when the gateway is down."""
+        if not self.read().running:
+            return 0
+        return int(self.stats()["upstreams"].get(str(endpoint), {}).get("in_flight", 0))
+
+    def last_published(self) -> GatewayConfig | None:
+        """What was published last, also while the gateway is down; None when nothing was, or it cannot be read."""
+        content = read_json(self._layout.gateway / "config.json", {})
+        try:
+            return GatewayConfig.from_json(content["config"])
+        except (ValueError, KeyError, TypeError):
+            return None
 
     def base_url(self) -> str:
         """For clients, without /v1; "" while it has no port."""

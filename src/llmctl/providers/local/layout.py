@@ -20,7 +20,6 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from pathlib import Path
 
 from llmctl.core.digests import Json, pretty_json
 from llmctl.core.errors import ProviderError
+from llmctl.core.files import write_atomic
 from llmctl.core.resources import Key
 
 #: Room for "/supervisor.sock.1234567" below the 104 bytes that macOS allows.
@@ -183,31 +183,6 @@ def check_owner(folder: Path) -> None:
             detail="The sockets of the local target would lie in it.",
             hint="Have it removed, or set XDG_RUNTIME_DIR to a folder of your own.",
         )
-
-
-def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file so that readers, and a crash, see all of it or the old one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_json(path: Path, value: Json) -> None:

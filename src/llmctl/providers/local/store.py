@@ -16,7 +16,8 @@ from pathlib import Path
 
 from llmctl.core.digests import digest_bytes, digest_file
 from llmctl.core.errors import Conflict, ProviderError
-from llmctl.providers.local.layout import Layout, explained, sync_folder
+from llmctl.core.files import sync_folder
+from llmctl.providers.local.layout import Layout, explained
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})\Z")
 _STORED = re.compile(r"([0-9a-f]{64})\.(\d+)\Z")

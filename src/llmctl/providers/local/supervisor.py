@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 from llmctl.core.digests import Json
 from llmctl.core.errors import ProviderError, TransientError
+from llmctl.core.files import write_atomic
 from llmctl.providers.local import programs
 from llmctl.providers.local.launch import ENGINE
-from llmctl.providers.local.layout import Layout, check_owner, explained, write_atomic
+from llmctl.providers.local.layout import Layout, check_owner, explained
 from llmctl.providers.local.wire import NoAnswer, NobodyThere, unix_request
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from llmctl.core.digests import Json
 from llmctl.core.errors import ProviderError, TransientError
+from llmctl.core.gateway_config import GatewayConfig
 from llmctl.core.protocols import ArtifactStore, GatewayControl, Op, Provider
 from llmctl.core.resources import Environment, Key
 from llmctl.providers.local import programs
@@ -88,6 +89,10 @@ class LocalTarget:
         kinds = ("dataset", "model", "prompt")
         artifacts = {kind: ArtifactProvider(kind, self._layout, self._lock, self._store) for kind in kinds}
         self.providers = {**artifacts, "endpoint": self.endpoints}
+
+    def last_published(self) -> GatewayConfig | None:
+        """What the gateway was given last, also while it is down."""
+        return self._gateway.last_published()
 
     @property
     def state_folder(self) -> Path:
