@@ -227,6 +227,8 @@ async def upstream(behaviour: str = "ok", text: str = "hello") -> AsyncIterator[
     finally:
         fake.go_on.set()
         await runner.cleanup()
+        await asyncio.sleep(0)  # closing a transport takes one more turn of the loop
+        await asyncio.sleep(0)
 
 
 def to(fake: FakeUpstream | str, endpoint: str = "main", secret: str = "", timeout_s: float = 10.0) -> Upstream:

@@ -99,9 +99,11 @@ async def test_each_publish_reads_the_secrets_again(gateway: GatewayProcess, cli
 async def test_a_connection_closed_while_idle_costs_nothing(gateway: GatewayProcess, client: ClientSession) -> None:
     """A server that closes idle connections at once, without a word: the race that llama.cpp has too."""
     asked = 0
+    serving: set[asyncio.StreamWriter] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal asked
+        serving.add(writer)
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(next(line for line in head.lower().split(b"\r\n") if b"content-length" in line).split(b":")[1])
         await reader.readexactly(length)
@@ -113,6 +115,7 @@ async def test_a_connection_closed_while_idle_costs_nothing(gateway: GatewayProc
         await writer.drain()
         await reader.read(1)  # the next request begins: close instead of answering
         writer.transport.abort()
+        serving.discard(writer)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
@@ -122,3 +125,7 @@ async def test_a_connection_closed_while_idle_costs_nothing(gateway: GatewayProc
             async with client.post(CHAT, json=ASK) as response:
                 assert response.status == 200
         assert asked == 5
+        for writer in serving:  # the last one waits for a request that never comes
+            writer.transport.abort()
+        while serving:
+            await asyncio.sleep(0)

@@ -20,12 +20,14 @@ from llmctl.core.errors import Denied, InvalidInput, LlmctlError, Locked, Provid
 from llmctl.core.exits import ExitCode, first_that_applies
 from llmctl.core.protocols import Op
 from llmctl.core.resources import RecordState, Rejection
-from llmctl.core.steps import Promote
+from llmctl.core.steps import Action, Promote
 from llmctl.plan import Plan, moved, plan_digest, plan_json, read_plan
-from llmctl.record import Action, Attempt, HeldLock, Lock, find_interrupted
+from llmctl.record import Action as RecordAction
+from llmctl.record import Attempt, HeldLock, Lock, find_interrupted
 from llmctl.record import Outcome as Ending
 
 _START_S = 60.0
+_NAMED = 3  # changes that the subject of an entry names
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Request:
     reason: str = ""
 
     @property
-    def action(self) -> Action:
+    def action(self) -> RecordAction:
         return "destroy" if self.destroy else "apply" if self.rollback_to is None else "rollback"
 
 
@@ -186,7 +188,7 @@ def _run(workspace: Workspace, request: Request, made: Plan, held: HeldLock) -> 
     held.check()
     attempt.close(
         _word(code, request),
-        subject=_subject(request, result, code),
+        subject=_subject(request, made, result, errors),
         decisions=_decisions(workspace, request, made, result),
         rejections=_rejections(made, request, result, workspace.repository.actor()),
     )
@@ -230,11 +232,19 @@ def _word(code: ExitCode, request: Request) -> Ending:
     return "rolled back" if request.action == "rollback" else "applied"
 
 
-def _subject(request: Request, result: ApplyResult | None, code: ExitCode) -> str:
-    done = sum(1 for r in result.results if r.state.value == "done") if result else 0
-    total = len(result.results) if result else 0
+def _subject(request: Request, made: Plan, result: ApplyResult | None, errors: list[LlmctlError]) -> str:
+    """What the log shows of an entry: what changed, or why it did not."""
     what = request.action if request.rollback_to is None else f"rollback to serial {request.rollback_to}"
-    return f"{what} {_word(code, request)}: {done} of {total} steps"
+    if errors:
+        return f"{what}: {errors[0].summary}"
+    if result is None or not result.ok:
+        return f"{what}: stopped before it was done"
+    said = [f"{c.address} v{c.version_after}" for c in made.changes if c.action is not Action.DELETE]
+    said += [f"{c.address} deleted" for c in made.changes if c.action is Action.DELETE]
+    said += [f"{address} restored" for address in dict.fromkeys(d.address for d in made.drift)]
+    routes_first = sorted(said, key=lambda text: not text.startswith("route."))
+    more = f" and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
+    return f"{what}: {', '.join(routes_first[:_NAMED]) or 'nothing was left'}{more}"
 
 
 def _decisions(workspace: Workspace, request: Request, made: Plan, result: ApplyResult | None) -> Json:
@@ -324,8 +334,11 @@ def unlock(workspace: Workspace, *, force: bool) -> str | None:
     return info.describe()
 
 
-def unreject(workspace: Workspace, revision: str, reason: str) -> Rejection:
-    """Take a rejection back, with the reason in the record. Raises ``InvalidInput`` when there is no such one."""
+def unreject(workspace: Workspace, revision: str, reason: str) -> tuple[Rejection, int]:
+    """Take a rejection back, with the reason in the record; returns it and the serial.
+
+    Raises ``InvalidInput`` when there is no such one.
+    """
     workspace.repository.require_identity()
     with Lock(workspace.repository, workspace.environment.name).acquire("llmctl unreject") as held:
         state = workspace.reader.state()
@@ -353,4 +366,4 @@ def unreject(workspace: Workspace, revision: str, reason: str) -> Rejection:
             decisions={"action": "unreject", "revision": found[0].revision, "reason": reason},
             rejections=tuple(r for r in state.rejections if r is not found[0]),
         )
-        return found[0]
+        return found[0], attempt.serial

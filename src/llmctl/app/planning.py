@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 from llmctl import gates, live, policy, spec
 from llmctl.app.validate import checked
@@ -41,7 +42,7 @@ def plan_for(
     """Plan any desired state: the file's, an earlier entry's (rollback), or none at all (destroy)."""
     recorded = workspace.reader.state()
     seen = None if offline else live.read(workspace.target)
-    notes = [*warnings, *_unset(workspace, secrets), *_unfinished(workspace)]
+    notes = [*warnings, *_unfinished(workspace), *_moved_port(workspace, seen)]
     interrupted = find_interrupted(workspace.repository, workspace.environment.name)
     if seen is not None and interrupted is None and action != "destroy":
         _refuse_if_live_is_ahead(recorded, workspace.target.last_published())
@@ -54,6 +55,7 @@ def plan_for(
         rollback_to=rollback_to,
         source_commit=workspace.repository.head_commit(),
     )
+    notes += _unset(workspace, secrets) if made.steps else []
     known = workspace.reader.evidence() if made.gates else []
     return replace(
         made,
@@ -103,6 +105,21 @@ def _unfinished(workspace: Workspace) -> list[Diagnostic]:
         hint = "The next `llmctl apply` records what it did, and goes on."
         return [Diagnostic(interrupted, Severity.WARNING, hint=hint)]
     return []
+
+
+def _moved_port(workspace: Workspace, seen: live.LiveState | None) -> list[Diagnostic]:
+    """A gateway's port is no resource: clients hold on to it, so it moves only when the gateway is started."""
+    port = workspace.environment.gateway_port
+    there = urlsplit(seen.gateway.base_url).port if seen and seen.gateway.running else None
+    if not port or there in (None, port):
+        return []
+    return [
+        Diagnostic(
+            f"the gateway listens on port {there}, the file asks for {port}",
+            Severity.WARNING,
+            hint="The next apply that has something to do, or `llmctl local start`, moves it.",
+        )
+    ]
 
 
 def _unset(workspace: Workspace, secrets: Iterable[tuple[Address, SecretRef]]) -> list[Diagnostic]:

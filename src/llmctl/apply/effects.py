@@ -363,11 +363,18 @@ def gate_request(run: Run, step: RunGate, baseline: str) -> GateRequest:
 
 
 def _blocked(step: RunGate, evidence: Evidence) -> GateBlocked:
-    word = "failed" if evidence.verdict is Verdict.FAIL else "could not decide"
+    failed = evidence.verdict is Verdict.FAIL
     bad = [j for j in evidence.judgements if j.verdict.blocks]
-    detail = "; ".join(f"{j.metric} {j.rule} {j.threshold:g}: {j.estimate:.4g}" for j in bad)
+    detail = "\n".join(
+        f"{j.metric} {j.rule} {j.threshold:g}: measured {j.estimate:.4g}, "
+        f"between {j.lower:.4g} and {j.upper:.4g} at {j.confidence:.0%} on {j.samples} samples"
+        for j in bad
+    )
+    more = max((j.samples_needed for j in bad), default=0)
+    settle = f"{more} rows would settle it. " if more else ""
+    undecided = f"Too few rows to tell. {settle}Add rows, or loosen the threshold in a reviewed commit."
     return GateBlocked(
-        f"{step.address} {word} for {step.route}@{step.revision[:8]}",
+        f"{step.address} {'failed' if failed else 'could not decide'} for {step.route}@{step.revision[:8]}",
         detail=detail,
-        hint="What served before still serves. Change the model, prompt or data, or look at the worst rows.",
+        hint="Look at the worst rows; change the model, the prompt or the data." if failed else undecided,
     )

@@ -67,7 +67,7 @@ def run(
             outcome = apply(workspace, request)
         finally:
             reporter.__exit__(None, None, None)
-        click.echo(json.dumps(outcome_json(outcome), indent=2) if as_json else _summary(outcome))
+        click.echo(json.dumps(outcome_json(outcome), indent=2) if as_json else _summary(outcome, file))
     return outcome.exit_code
 
 
@@ -107,7 +107,7 @@ def _signals(cancelled: Event, begun: Event, reporter: PlainProgress | LiveProgr
             signal.signal(number, handler)
 
 
-def _summary(outcome: Outcome) -> str:
+def _summary(outcome: Outcome, file: str | None) -> str:
     plan, result = outcome.plan, outcome.result
     if outcome.declined:
         return "Nothing was changed."
@@ -129,14 +129,14 @@ def _summary(outcome: Outcome) -> str:
         click.style(f"{plan.action.capitalize()} {word}", fg=color, bold=True)
         + f" ({said}); recorded as serial {outcome.serial} on branch llmctl/{plan.desired.environment.name}."
     )
-    lines += _next(outcome)
+    lines += _next(outcome, file)
     return "\n".join(lines)
 
 
-def _next(outcome: Outcome) -> list[str]:
+def _next(outcome: Outcome, file: str | None) -> list[str]:
     routes = sorted(a.name for a in outcome.plan.desired.resources if a.kind == "route")
     if outcome.exit_code is ExitCode.OK and routes and outcome.plan.action == "apply":
-        return [click.style(f'Ask it: llmctl chat {routes[0]} "…"', dim=True)]
+        return [click.style(f'Ask it: llmctl chat {routes[0]} "…"{f" -f {file}" if file else ""}', dim=True)]
     if outcome.exit_code is ExitCode.OK:
         return []
     served = any(address.kind == "route" for address in outcome.plan.recorded.resources)

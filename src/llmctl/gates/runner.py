@@ -79,7 +79,10 @@ def ask(
         raise Interrupted("interrupted")
     if not target.access.token.reveal().isprintable():
         # aiohttp would refuse such a header with a message that shows it.
-        raise ProviderError("the gate's token cannot be sent: it has a line break", hint="Run `llmctl doctor`.")
+        raise ProviderError(
+            "the gate's token cannot be sent: it has a line break",
+            hint="Run `llmctl destroy` and apply anew: the token is made then.",
+        )
     if not questions:
         return []
     import asyncio
@@ -180,7 +183,9 @@ def _read(target: Target, status: int, served_by: str, body: bytes, latency_ms: 
             hint="Look at `llmctl status`; plan again.",
         )
     if status in (401, 403) and not served_by:
-        raise ProviderError("the gateway refuses the gate's token", hint="Look at `llmctl doctor`; apply again.")
+        raise ProviderError(
+            "the gateway refuses the gate's token", hint="Look at `llmctl logs gateway`, and apply again."
+        )
     if status == 404 and not served_by:
         raise ProviderError(
             f"the gateway does not know {target.model}", hint="It was taken away meanwhile; plan and apply again."

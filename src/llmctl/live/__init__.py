@@ -38,9 +38,10 @@ class LiveState:
         return reading.unreadable.get(key) or reading.unreadable.get(ALL)
 
     def endpoint_outputs(self) -> dict[Key, dict[str, Json]]:
-        """How each live endpoint revision is reached."""
+        """How each live endpoint revision is reached; one that does not say so is left out."""
         reading = self.readings.get("endpoint")
-        return {key: dict(live.outputs) for key, live in reading.found.items()} if reading else {}
+        found = reading.found.items() if reading else ()
+        return {key: dict(live.outputs) for key, live in found if "base_url" in live.outputs}
 
     def gateway_config(self) -> GatewayConfig | None:
         """What the gateway serves; None when it is down or cannot be read.

@@ -36,7 +36,8 @@ def build_plan(
 
     ``gated`` is false for a rollback: its target was proven when it was first applied.
     """
-    changes = find_changes(desired, recorded, live)
+    gone = {"destroy": "goes with the environment", "rollback": f"serial {rollback_to} did not declare it"}
+    changes = find_changes(desired, recorded, live, gone=gone.get(action, "no longer declared"))
     observed = Observed()
     if live and action != "destroy":  # which takes everything away, whatever state it is in
         observed = observe(recorded, live, endpoint_keys(desired.resources))

@@ -17,24 +17,24 @@ def next_version(recorded: Recorded | None, revision: str) -> int:
     return known.index(revision) + 1 if revision in known else len(known) + 1
 
 
-def changes(desired: Desired, recorded: RecordState, live: LiveState | None) -> list[ResourceChange]:
-    """Every resource that differs from the record, sorted by address; unchanged ones are left out."""
+def changes(
+    desired: Desired, recorded: RecordState, live: LiveState | None, *, gone: str = "no longer declared"
+) -> list[ResourceChange]:
+    """Every resource that differs from the record, sorted by address; ``gone`` is why one is to be deleted."""
     found = []
     for address in sorted({*desired.resources, *recorded.resources}):
         want, was = desired.resources.get(address), recorded.resources.get(address)
-        change = _change(address, want, was, live)
+        change = _change(address, want, was, live, gone)
         if change is not None:
             found.append(change)
     return found
 
 
 def _change(
-    address: Address, want: Resource | None, was: Recorded | None, live: LiveState | None
+    address: Address, want: Resource | None, was: Recorded | None, live: LiveState | None, gone: str
 ) -> ResourceChange | None:
     if want is None and was is not None:
-        return ResourceChange(
-            address, Action.DELETE, "no longer declared", was.revision, "", version_before=was.version
-        )
+        return ResourceChange(address, Action.DELETE, gone, was.revision, "", version_before=was.version)
     assert want is not None
     if was is None:
         action, reason = _creation(want, live)
@@ -64,7 +64,10 @@ def _creation(want: Resource, live: LiveState | None) -> tuple[Action, str]:
 
 
 def _new_revision(want: Resource, was: Recorded) -> tuple[Action, str]:
-    back = f"; back to v{next_version(was, want.revision)}" if want.revision in was.revisions else ""
+    version = next_version(was, want.revision)
+    back = ""
+    if want.revision in was.revisions:
+        back = f"; back to v{version}" if version < was.version else f"; tried before as v{version}"
     moved = [f for f in kind_of(want.address.kind).serving if want.spec.get(f) != was.spec.get(f)]
     what = ", ".join(_SAID.get(field, field) for field in moved) or "kind"
     role = kind_of(want.address.kind).role

@@ -26,9 +26,9 @@ def command(revision: str, file: str | None, environment: str | None, as_json: b
     from llmctl.app.applying import unreject
     from llmctl.app.workspace import open_workspace
 
-    taken_back = unreject(open_workspace(file, environment), revision, reason)
+    taken_back, serial = unreject(open_workspace(file, environment), revision, reason)
     if as_json:
         click.echo(json.dumps({"format": 1, "address": str(taken_back.address), "revision": taken_back.revision}))
     else:
-        click.echo(f"{taken_back.address}@{taken_back.revision[:8]} is allowed again; recorded.")
+        click.echo(f"{taken_back.address}@{taken_back.revision[:8]} is allowed again; recorded as serial {serial}.")
     return 0

@@ -14,7 +14,7 @@ from llmctl.record import Entry, EntryDetail, Verification, value, values
 _ANCHOR = {
     "signed": "anchored by its signature",
     "expected head": "anchored: it is the head that was expected",
-    "unanchored": "unanchored: history that was rewritten consistently cannot be told (give --expect-head)",
+    "unanchored": "not anchored: unsigned, and without --expect-head a rewrite as a whole cannot be told",
 }
 _COLOR = {"applied": "green", "rolled back": "yellow", "failed": "red", "interrupted": "red"}
 
@@ -51,7 +51,7 @@ def detail_json(environment: str, detail: EntryDetail) -> dict[str, Json]:
 
 def render_log(environment: str, entries: list[Entry]) -> str:
     """A line an apply, newest first, with its gates below."""
-    lines = [click.style(f"llmctl/{environment}, newest first", bold=True)]
+    lines = [click.style(f"llmctl/{environment}, newest first, times in UTC", bold=True)]
     for entry in entries:
         outcome = click.style(f"{entry.outcome:<11}", fg=_COLOR.get(entry.outcome))
         when = entry.time.replace("T", " ")[:16]
@@ -141,7 +141,7 @@ def render_verification(environment: str, found: Verification) -> str:
     counts += f"{_count(found.evidence, 'piece')} of evidence"
     if not found.findings:
         good = click.style("✓ the record holds", fg="green", bold=True)
-        return f"{good}: {counts}\n  head {found.head}, {_ANCHOR[found.anchor]}"
+        return f"{good}: {counts}\n  head {found.head}\n  {_ANCHOR[found.anchor]}"
     head = click.style(f"✗ {_count(len(found.findings), 'finding')} in llmctl/{environment}", fg="red", bold=True)
     lines = [f"{head} ({counts})"]
     lines += [f"  {f.commit[:12] or '-':<12}  {f.reason}  [{f.anchor}]" for f in found.findings]

@@ -53,7 +53,7 @@ def judgement_line(j: Judgement, *, cached: bool = False) -> str:
     """One threshold: rule, estimate, interval, verdict."""
     rule = f"{j.metric} {_SIGN[j.rule]} {j.threshold:g}"
     if j.verdict is Verdict.NOT_APPLICABLE:
-        return click.style(f"{rule:<28} n/a: nothing is live to compare with", dim=True)
+        return click.style(f"{rule:<28} n/a: nothing else is live to compare with", dim=True)
     text = f"{rule:<28} {_number(j.estimate):>8}  [{_number(j.lower)}, {_number(j.upper)}] at {j.confidence:.0%}"
     more = f"  {j.samples_needed} samples would settle it" if j.samples_needed else ""
     note = click.style("  from recorded evidence", dim=True) if cached else ""

@@ -66,7 +66,9 @@ class ArtifactProvider:
             key = Key.parse(path.stem)
             try:
                 live = self._read(key)
-            except (OSError, ValueError, KeyError, TypeError, ProviderError) as error:
+            except (ValueError, KeyError, TypeError):
+                live = Live(key, None, key.revision, healthy=False, detail="its manifest is damaged")
+            except (OSError, ProviderError) as error:
                 unreadable[key] = Diagnostic(f"{self._kind} {key} cannot be read", detail=f"{path}: {error}")
                 continue
             if live is not None:
@@ -142,7 +144,7 @@ class ArtifactProvider:
         if manifest is None:
             return None
         if manifest["format"] != FORMAT:
-            raise ValueError(f"its format is {manifest['format']}, this llmctl knows {FORMAT}")
+            raise ProviderError(f"its format is {manifest['format']}, this llmctl knows {FORMAT}")
         spec = manifest["spec"]
         parts = contents(self._kind, spec)
         missing = [content for content in parts if not self._store.has(content.digest)]

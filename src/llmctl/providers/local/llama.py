@@ -258,7 +258,7 @@ class LlamaEndpoints:
                 self._store.verified(digest)
 
 
-_HINT = "The lines above are the engine's own; `llmctl doctor` checks this machine."
+_HINT = "The lines above are the engine's own; `llmctl logs` has more."
 
 
 def _reason(log: str) -> tuple[int, str]:

@@ -113,6 +113,9 @@ class LocalTarget:
                 self._store.sweep()
                 self._secrets.make()
                 presence = self._supervisor.presence()
+                if presence is Presence.UP and not self._layout.conf.is_file():
+                    self._supervisor.shutdown()  # its folder was removed while it ran: it knows no program any more
+                    presence = self._supervisor.presence()
                 if presence is Presence.SILENT and self._layout.supervisor_socket.exists():
                     raise self._supervisor.silent()
                 op.guard()
@@ -188,7 +191,7 @@ class LocalTarget:
         return ProviderError(
             f"port {port} is taken by {holder(port)}",
             detail=f"The gateway of environment {self.environment.name} is to listen on it.",
-            hint="Stop that process, or set another `gateway_port` (0 takes any free one).",
+            hint="Stop that process, or choose another `gateway: {port: …}`; without it any free one is taken.",
         )
 
     def _launch(self, op: Op) -> None:
@@ -236,7 +239,7 @@ class LocalTarget:
                 port = self._choose_gateway_port()
                 self._supervisor.write_conf(programs.wanted(self._layout))
                 self._supervisor.add(programs.GATEWAY)
-            op.progress(f"waiting for the gateway on port {port}")
+                op.progress(f"waiting for the gateway on port {port}")
             if self._gateway_answers(op, port):
                 return
             if self.environment.gateway_port and not is_free(port):
