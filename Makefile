@@ -5,23 +5,26 @@ VENV := .venv
 BIN := $(VENV)/bin
 LLMCTL := $(BIN)/llmctl
 
-# The demo records in git, so it needs a name; one that you have set is used.
-DEMO_IDENTITY := $(shell git config user.email >/dev/null 2>&1 || echo \
+QUESTION := How long does delivery take?
+
+# The demo records in git, so git must know a name. One that you have set is used.
+DEMO_IDENTITY = $(shell git var GIT_AUTHOR_IDENT >/dev/null 2>&1 && git var GIT_COMMITTER_IDENT >/dev/null 2>&1 || echo \
 	GIT_AUTHOR_NAME=demo GIT_AUTHOR_EMAIL=demo@example.invalid \
 	GIT_COMMITTER_NAME=demo GIT_COMMITTER_EMAIL=demo@example.invalid)
 
 .PHONY: demo demo-stop test lint format bench clean
 
 demo: $(VENV)/.installed  ## apply the example to this machine, ask it, show the audit log
-	@echo
-	@echo "$$ llmctl apply --yes -f examples/llmops.yaml"
+	@echo '$$ llmctl apply --yes -f examples/llmops.yaml'
 	@$(DEMO_IDENTITY) $(LLMCTL) apply --yes -f examples/llmops.yaml
 	@echo
-	@echo '$$ llmctl chat support "Can I send back shoes that do not fit?" -f examples/llmops.yaml'
-	@$(LLMCTL) chat support "How long does delivery take?" -f examples/llmops.yaml
+	@echo '$$ llmctl chat support "$(QUESTION)" -f examples/llmops.yaml'
+	@$(LLMCTL) chat support "$(QUESTION)" -f examples/llmops.yaml
 	@echo
-	@echo "$$ llmctl audit log -f examples/llmops.yaml"
+	@echo '$$ llmctl audit log -f examples/llmops.yaml'
 	@$(LLMCTL) audit log -f examples/llmops.yaml
+	@echo
+	@echo 'It goes on running. `make demo-stop` takes it away; docs/tour.md shows more.'
 
 demo-stop: $(VENV)/.installed  ## take the demo away again; its record in git stays
 	@$(DEMO_IDENTITY) $(LLMCTL) destroy --yes -f examples/llmops.yaml
@@ -49,9 +52,9 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "llmctl needs Python 3.11 or newer; run: make PYTHON=python3.11")'
 	@echo "installing into $(VENV) …"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e .
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,lint,train]"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[test,lint,train]"
 	@touch $@

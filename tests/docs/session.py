@@ -15,6 +15,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 from threading import Timer
 from typing import Self
@@ -116,7 +117,7 @@ class Shell:
         assert stdout is not None
         stdin.write(f'{{ {text}\n}} </dev/null; __code=$?; printf "\\n%s %d\\n" {_MARK} $__code; (exit $__code)\n')
         stdin.flush()
-        lines = []
+        lines: list[str] = []
         for line in stdout:
             if line.startswith(_MARK):
                 return int(line.split()[1]), tuple(_trimmed(lines))
@@ -136,28 +137,37 @@ def play(commands: Sequence[Command], shell: Shell) -> Iterator[Outcome]:
 
 
 def compare(shown: Sequence[str], output: Sequence[str], names: dict[str, str]) -> list[str]:
-    """What is shown and was not printed. Adds to ``names`` what each revision shown is called in this run."""
+    """What is shown and was not printed so. Adds to ``names`` what each revision shown is called in this run."""
     printed = [_masked(line) for line in output]
-    at = 0
     chunks = _chunks(shown)
+    at = 0
     for number, chunk in enumerate(chunks):
         wanted = [_masked(line) for line in chunk]
-        first, last = number == 0, number == len(chunks) - 1
         starts = range(at, len(printed) - len(wanted) + 1)
-        if first:
-            starts = starts[:1]
-        if last:
-            starts = starts[len(starts) - 1 :] if not first or len(wanted) == len(printed) else range(0)
+        if number == len(chunks) - 1:
+            starts = starts[-1:]
+        if number == 0:
+            starts = range(1) if 0 in starts else range(0)
         start = next((s for s in starts if printed[s : s + len(wanted)] == wanted), None)
         if start is None:
-            return [f"not printed there: {line}" for line in chunk] or ["it prints more than is shown"]
+            return [_difference(chunk, output[at:])]
         at = start + len(wanted)
         for ours, theirs in zip(chunk, output[start:at], strict=True):
-            pairs = zip(_ID.findall(ours), _ID.findall(theirs), strict=True)
-            for mine, real in pairs:
+            for mine, real in zip(_ID.findall(ours), _ID.findall(theirs), strict=True):
                 if names.setdefault(mine, real) != real:
                     return [f"{mine} stood for {names[mine]} before, and for {real} in: {ours}"]
     return []
+
+
+def _difference(chunk: Sequence[str], output: Sequence[str]) -> str:
+    """The first line of a chunk that is not printed; else what is printed and not shown."""
+    printed = {_masked(line) for line in output}
+    missing = next((line for line in chunk if _masked(line) not in printed), None)
+    if missing is not None:
+        return f"it does not print: {missing}"
+    wanted = {_masked(line) for line in chunk}
+    extra = next((line for line in output if _masked(line) not in wanted), "the same lines in another order")
+    return f"where no line is left out, it prints: {extra}"
 
 
 def _chunks(shown: Sequence[str]) -> list[list[str]]:
@@ -194,9 +204,20 @@ def _trimmed(lines: list[str]) -> list[str]:
 
 
 def rewritten(text: str, commands: Sequence[Command], outcomes: Sequence[Outcome]) -> str:
-    """The document's text with all the output of every command that does not agree; to be shortened by hand."""
+    """The document's text with the output of every command that does not agree as it is now."""
     lines = text.splitlines()
     for command, outcome in reversed(list(zip(commands, outcomes, strict=True))):
         if outcome.complaints:
-            lines[command.line : command.line + len(command.shown)] = outcome.output
+            here = slice(command.line, command.line + len(command.shown))
+            lines[here] = _shortened(command.shown, outcome.output)
     return "\n".join(lines) + "\n"
+
+
+def _shortened(shown: Sequence[str], output: Sequence[str]) -> Iterator[str]:
+    """The output, without what was left out before. Where other lines changed too, all is shown: shorten it by hand."""
+    match = SequenceMatcher(None, [_masked(line) for line in shown], [_masked(line) for line in output], autojunk=False)
+    for tag, first, last, start, end in match.get_opcodes():
+        if tag != "equal" and shown[first:last] == (ELLIPSIS,):
+            yield ELLIPSIS
+        else:
+            yield from output[start:end]

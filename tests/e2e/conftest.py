@@ -10,15 +10,15 @@ from tests.e2e.project import Project
 
 
 @pytest.fixture
-def project() -> Iterator[Project]:
+def project(request: pytest.FixtureRequest) -> Iterator[Project]:
     """A project of the test's own, with nothing applied."""
-    yield from _given()
+    yield from _given(request)
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Project]:
+def shared(request: pytest.FixtureRequest) -> Iterator[Project]:
     """One project for the tests of a module, applied once. Each test leaves it as the example has it."""
-    for project in _given():
+    for project in _given(request):
         project.apply()
         yield project
         project.destroy()
@@ -32,8 +32,9 @@ def applied(shared: Project) -> Iterator[Project]:
     shared.llmctl("apply", "--yes")
 
 
-def _given() -> Iterator[Project]:
-    project = Project.make()
+def _given(request: pytest.FixtureRequest) -> Iterator[Project]:
+    """A module that says ``SMALL = True`` tests something else than the gate."""
+    project = Project.make(small=getattr(request.module, "SMALL", False))
     try:
         yield project
     finally:

@@ -38,10 +38,9 @@ async def main(url: str, dataset: str) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, stop.set)
     timeout = aiohttp.ClientTimeout(total=60)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
-        async with asyncio.TaskGroup() as group:
-            for number in range(CLIENTS):
-                group.create_task(_client(session, url, rows[number:] + rows[:number], stop))
+    async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
+        for number in range(CLIENTS):
+            group.create_task(_client(session, url, rows[number:] + rows[:number], stop))
 
 
 if __name__ == "__main__":

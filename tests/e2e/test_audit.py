@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.project import ONE_SENTENCE, SYSTEM, WORSE_MODEL, MODEL, Project
+from tests.e2e.project import MODEL, ONE_SENTENCE, SYSTEM, WORSE_MODEL, Project
 
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture
-def audited(project: Project) -> Project:
+@pytest.fixture(scope="module")
+def recorded() -> Iterator[Project]:
     """A record with a good apply, a refused one and another good one; nothing runs any more."""
-    project.apply()
-    project.edit(MODEL, WORSE_MODEL)
-    assert project.llmctl("apply", "--yes").code == 4
-    project.edit(WORSE_MODEL, MODEL)
-    project.edit(SYSTEM, ONE_SENTENCE)
-    project.apply()
-    project.ok("local", "stop")
-    return project
+    project = Project.make()
+    try:
+        project.apply()
+        project.edit(MODEL, WORSE_MODEL)
+        assert project.llmctl("apply", "--yes").code == 4
+        project.edit(WORSE_MODEL, MODEL)
+        project.edit(SYSTEM, ONE_SENTENCE)
+        project.apply()
+        project.ok("local", "stop")
+        yield project
+    finally:
+        project.end()
+
+
+@pytest.fixture
+def audited(recorded: Project) -> Iterator[Project]:
+    """That record, put back afterwards."""
+    head = recorded.git("rev-parse", "llmctl/dev").strip()
+    yield recorded
+    recorded.git("update-ref", "refs/heads/llmctl/dev", head)
 
 
 def _rewrite(project: Project, path: str, old: str, new: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from llmctl.core.digests import Json
 from tests.e2e.project import Project
 
 pytestmark = pytest.mark.e2e
+SMALL = True
 
 
 def _no_traffic(config: Json, revision: str) -> None:

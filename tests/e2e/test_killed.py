@@ -13,6 +13,7 @@ from llmctl.core.digests import Json
 from tests.e2e.project import DEADLINE_S, Project, wait_until
 
 pytestmark = pytest.mark.e2e
+SMALL = True
 
 
 def _kill(pid: int) -> None:

@@ -7,6 +7,7 @@ import pytest
 from tests.e2e.project import ONE_SENTENCE, SYSTEM, Project, tree
 
 pytestmark = pytest.mark.e2e
+SMALL = True
 LICENSE = "license: Apache-2.0"
 REQUIRE = 'require: resource.license in ["Apache-2.0", "MIT"]'
 
@@ -56,7 +57,11 @@ def test_a_rule_about_a_field_that_is_not_there_is_told_before_anything(applied:
 
 @pytest.mark.parametrize(
     "requires",
-    ["resource.lineage.trained_on[3] != 'x'", "1 / (size(resource.name) - size(resource.name)) > 0", "resource.license"],
+    [
+        "resource.lineage.trained_on[3] != 'x'",
+        "1 / (size(resource.name) - size(resource.name)) > 0",
+        "resource.license",
+    ],
     ids=["an item that is not there", "a division by zero", "not a yes or no"],
 )
 def test_a_rule_that_cannot_be_judged_denies(applied: Project, requires: str) -> None:

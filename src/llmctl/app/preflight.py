@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from urllib.parse import urlsplit
 
 from llmctl import spec
@@ -11,6 +13,7 @@ from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json, digest_file
 from llmctl.core.errors import InvalidInput, ProviderError
 from llmctl.core.resources import Desired
+from llmctl.core.steps import Provision
 from llmctl.plan import Plan
 from llmctl.providers.local.wire import holder, is_free
 
@@ -19,7 +22,7 @@ def preflight(workspace: Workspace, made: Plan) -> None:
     """Secrets, the gateway's port, the artifacts of a rollback. Raises ``InvalidInput`` or ``ProviderError``."""
     findings = [*_unset_secrets(workspace, made)]
     if made.action != "destroy":
-        findings += _taken_port(workspace)
+        findings += [*_taken_port(workspace), *_engine_that_cannot_load(made)]
     if findings:
         raise InvalidInput(findings)
     if made.action == "rollback":
@@ -38,6 +41,20 @@ def _unset_secrets(workspace: Workspace, made: Plan) -> list[Diagnostic]:
             summary, hint = f"environment variable {name} is not set", f"export {name}=… and run it again."
             found.append(Diagnostic(summary, where=where, address=address, detail="Nothing was changed.", hint=hint))
     return found
+
+
+def _engine_that_cannot_load(made: Plan) -> list[Diagnostic]:
+    """Asked in a process of its own, as the engine will run: a missing library is told before anything changes."""
+    starts = {s.address for s in made.steps if isinstance(s, Provision) and s.address.kind == "endpoint"}
+    engines = {made.desired.resources[a].spec["engine"] for a in starts if a in made.desired.resources}
+    if "llama.cpp" not in engines:
+        return []
+    command = [sys.executable, "-m", "llmctl.providers.local.engine", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode == 0:
+        return []
+    reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+    return [Diagnostic(reason.rpartition("llmctl engine: error ")[2][3:] or reason, detail="Nothing was changed.")]
 
 
 def _taken_port(workspace: Workspace) -> list[Diagnostic]:

@@ -35,6 +35,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("audit", "Read and verify the record: log, show, verify."),
 }
 
+#: Commands that the design names and this version does not serve.
+NOT_YET = frozenset(
+    (
+        *("init", "doctor", "gate", "review", "dataset", "rollout", "promote", "approve", "state", "import", "gc"),
+        *("keys", "observe", "policy", "lineage", "report"),
+    )
+)
+
 _EXAMPLES = """\b
 Examples:
   llmctl validate                    is the file right?
@@ -66,6 +74,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
+        if name in NOT_YET:
+            raise click.UsageError(f"`llmctl {name}` is not served yet.", ctx)
         if name and not name.startswith("-") and name not in COMMANDS:
             import difflib
 

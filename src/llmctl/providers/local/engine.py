@@ -1,4 +1,5 @@
-"""One llama.cpp engine: ``python -m llmctl.providers.local.engine ENDPOINT.json IDENTITY``.
+"""One llama.cpp engine: ``python -m llmctl.providers.local.engine ENDPOINT.json IDENTITY``; with ``--check``
+alone it only tells whether the library can be loaded on this machine.
 
 A child of the process manager that serves exactly one endpoint revision and names itself by it, so that
 ``GET /v1/models`` reads back what is really served. Why it could not start is one line on stderr that
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
 
 from llmctl.core.digests import digest_file
@@ -45,6 +47,9 @@ _NO_BIND = "couldn't bind HTTP server socket"
 def main(arguments: list[str]) -> NoReturn:
     """Serve until SIGTERM, whose default action ends the process at once: an engine has nothing to save."""
     die_with_parent()
+    if arguments == ["--check"]:
+        _llama_cpp()
+        raise SystemExit(0)
     if len(arguments) != 2:
         _fail(FAILED, "usage: python -m llmctl.providers.local.engine ENDPOINT.json IDENTITY")
     path, identity = Path(arguments[0]), arguments[1]
@@ -82,12 +87,19 @@ def _verified_files(store: FileStore, launch: Launch) -> list[Path]:
     return files
 
 
-def _serve(launch: Launch, files: list[Path], port: int, errors: Path) -> xllamacpp.Server:
+def _llama_cpp() -> ModuleType:
+    """The engine's library; ends the process with the reason where it cannot be loaded."""
     try:
         import xllamacpp
     except ImportError as error:
         hint = ": install it with `apt-get install libgomp1`" if "libgomp" in str(error) else ""
         _fail(FAILED, f"llama.cpp cannot be loaded: {error}{hint}")
+    module: ModuleType = xllamacpp
+    return module
+
+
+def _serve(launch: Launch, files: list[Path], port: int, errors: Path) -> xllamacpp.Server:
+    xllamacpp = _llama_cpp()
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(files[0])
     parameters.lora_adapters = [
