@@ -55,6 +55,27 @@ def test_a_rollback_needs_no_source_while_the_content_is_stored(
     assert provider.read_all().found[key].healthy
 
 
+def test_a_damaged_manifest_is_found_unhealthy_and_can_be_restored(target: LocalTarget, project: Path, op: Op) -> None:
+    key, want = dataset(project, "faq.jsonl", "{}\n")
+    provider = target.providers["dataset"]
+    provider.create(op, key, want)
+    manifest = target.state_folder / "manifests" / "dataset" / f"{key}.json"
+    manifest.write_text("{ no json")
+    found = provider.read_all().found[key]
+    assert (found.healthy, found.detail) == (False, "its manifest is damaged")
+    assert provider.create(op, key, want).healthy
+    assert provider.read_all().found[key].healthy
+
+
+def test_a_manifest_of_a_newer_llmctl_is_unreadable_and_left_alone(target: LocalTarget, project: Path, op: Op) -> None:
+    key, want = dataset(project, "faq.jsonl", "{}\n")
+    provider = target.providers["dataset"]
+    provider.create(op, key, want)
+    manifest = target.state_folder / "manifests" / "dataset" / f"{key}.json"
+    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
+    assert key in provider.read_all().unreadable
+
+
 def test_missing_content_is_found_unhealthy_and_can_be_restored(target: LocalTarget, project: Path, op: Op) -> None:
     spec = model_spec(project)
     key, want = Key("support-tiny", "a" * 16), {"spec": spec, "root": str(project)}

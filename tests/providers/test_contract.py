@@ -37,6 +37,23 @@ def _damaged(folder: Path) -> Callable[[], AbstractContextManager[None]]:
     return damage
 
 
+def _unreadable(folder: Path) -> Callable[[], AbstractContextManager[None]]:
+    """Puts a folder in the place of every file in ``folder`` for a while: not readable, also for root."""
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+        for path in before:
+            path.unlink()
+            path.mkdir()
+        yield
+        for path, content in before.items():
+            path.rmdir()
+            path.write_bytes(content)
+
+    return block
+
+
 class _Artifacts(ProviderContract):
     kind = ""
 
@@ -80,7 +97,7 @@ class _Artifacts(ProviderContract):
 
     @pytest.fixture
     def broken_reading(self, target: LocalTarget) -> Callable[[], AbstractContextManager[None]]:
-        return _damaged(target.state_folder / "manifests" / self.kind)
+        return _unreadable(target.state_folder / "manifests" / self.kind)
 
 
 class TestDatasets(_Artifacts):

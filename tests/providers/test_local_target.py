@@ -251,7 +251,7 @@ def test_a_fixed_port_that_is_taken_is_named_before_anything_changes(
         others.append(LocalTarget(project, "acme", Environment("dev", "local", port)))
         with pytest.raises(ProviderError, match=rf"port {port} is taken by pid {os.getpid()} \(") as caught:
             others[0].start(op)
-    assert "gateway_port" in caught.value.hint
+    assert "gateway: {port" in caught.value.hint
     assert files_below(project) == before
 
 
