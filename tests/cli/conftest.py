@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from llmctl.cli import main
-from tests.cli.project import Project, Result, make
+from tests.cli.project import Project, make
+from tests.results import Result
 
 InProcess = Callable[..., Result]
 

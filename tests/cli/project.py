@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -14,28 +13,12 @@ from pathlib import Path
 
 import psutil
 
-from llmctl.core.digests import Json
+from tests.results import Result
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCE = REPOSITORY / "src"
 EXAMPLE = REPOSITORY / "examples"
 DEADLINE_S = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def text(self) -> str:
-        return self.out + self.err
-
-    def json(self) -> Json:
-        return json.loads(self.out)
 
 
 @dataclass

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from llmctl.core.digests import Json
+from tests.results import Result
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCE = REPOSITORY / "src"
@@ -37,22 +38,6 @@ _PROGRAMS = {
     "llmctl.gateway": "gateway",
     "llmctl.providers.local.engine": "engine",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def text(self) -> str:
-        return self.out + self.err
-
-    def json(self) -> Json:
-        return json.loads(self.out)
 
 
 @dataclass(frozen=True, slots=True)

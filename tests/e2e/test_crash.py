@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import pytest
 
 from llmctl.core.digests import Json
-from tests.e2e.project import MODEL, REPOSITORY, Project, Result
+from tests.e2e.project import MODEL, REPOSITORY, Project
+from tests.results import Result
 
 pytestmark = pytest.mark.e2e
 SMALL = True

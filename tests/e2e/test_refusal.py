@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import pytest
 
 from llmctl.core.digests import Json
-from tests.e2e.project import MODEL, REPOSITORY, SOURCE, TONE, WORSE_MODEL, Project, Result
+from tests.e2e.project import MODEL, REPOSITORY, SOURCE, TONE, WORSE_MODEL, Project
+from tests.results import Result
 
 pytestmark = pytest.mark.e2e
 ROWS = 210
