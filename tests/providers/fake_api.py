@@ -13,6 +13,7 @@ class FakeApi:
 
     def __init__(self) -> None:
         self.status = 200
+        self.open = False  # whether it answers without a key, too
         self.keys_seen: list[str] = []
         api = self
 
@@ -20,7 +21,8 @@ class FakeApi:
             def do_GET(self) -> None:
                 given = self.headers.get("Authorization", "")
                 api.keys_seen.append(given)
-                status = api.status if given == f"Bearer {CANARY}" and self.path == "/v1/models" else 401
+                allowed = api.open or given == f"Bearer {CANARY}"
+                status = api.status if allowed and self.path == "/v1/models" else 401
                 self.send_response(status)
                 self.send_header("Content-Length", "2")
                 self.end_headers()

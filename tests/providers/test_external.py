@@ -53,6 +53,14 @@ def test_the_key_lies_in_the_secrets_file_alone(started: LocalTarget, api: FakeA
     assert not provider.read_all().found
 
 
+def test_a_key_that_is_no_longer_needed_is_forgotten(started: LocalTarget, api: FakeApi, op: Op) -> None:
+    provider = started.providers["endpoint"]
+    live = provider.create(op, KEY, external_spec(api.url))
+    api.open = True
+    provider.update(op, KEY, live, external_spec(api.url) | {"api_key": None})
+    assert CANARY not in (started.state_folder / "gateway" / "secrets.json").read_text()
+
+
 def test_a_key_that_vanished_is_drift(target: LocalTarget, api: FakeApi, op: Op) -> None:
     provider = target.providers["endpoint"]
     provider.create(op, KEY, external_spec(api.url))

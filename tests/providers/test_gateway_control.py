@@ -13,7 +13,7 @@ import pytest
 from llmctl.core.digests import Json
 from llmctl.core.errors import Conflict, Interrupted, ProviderError, TransientError
 from llmctl.core.gateway_config import GatewayConfig, RouteRevision, Upstream, promoted, staged, without_route
-from llmctl.core.protocols import Op
+from llmctl.core.protocols import Drains, Op
 from llmctl.core.resources import Key
 from llmctl.providers.local import LocalTarget
 from llmctl.providers.local.gateway import LocalGateway
@@ -131,3 +131,22 @@ def test_a_publish_takes_up_new_keys(clean: LocalTarget, api: FakeApi, op: Op, m
     log = clean.log_paths()["gateway"].read_text()
     assert "keys that upstreams need are not in secrets.json" not in log
     assert CANARY not in log
+
+
+def test_what_was_published_last_is_known_while_it_is_down_and_damage_is_no_crash(started: LocalTarget, op: Op) -> None:
+    config = _config(3, NOWHERE)
+    started.gateway.publish(op, config, "")
+    started.stop(op)
+    assert started.last_published() == config
+    (started.state_folder / "gateway" / "config.json").write_text('{"x')
+    assert started.last_published() is None
+    started.destroy(op)
+    assert not started.state_folder.exists()
+
+
+def test_requests_in_flight_are_counted_by_endpoint(started: LocalTarget, op: Op) -> None:
+    gateway = started.gateway
+    assert isinstance(gateway, Drains), "retiring an endpoint waits for its requests only where they can be counted"
+    assert gateway.in_flight(KEY) == 0
+    started.stop(op)
+    assert gateway.in_flight(KEY) == 0

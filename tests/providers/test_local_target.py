@@ -194,6 +194,13 @@ def test_leftovers_of_a_killed_manager_are_ended_before_a_new_start(serving: Loc
     assert _healthy(serving)
 
 
+def test_stopping_ends_processes_whose_folder_was_removed(serving: LocalTarget, op: Op) -> None:
+    pids = _pids(serving)
+    shutil.rmtree(serving.state_folder)
+    serving.stop(op)
+    assert not [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+
+
 def test_a_hanging_manager_is_unreadable_and_can_be_stopped(serving: LocalTarget, op: Op) -> None:
     _hold(_by_role(serving)[ProcessRole.SUPERVISOR].pid)
     reading = serving.providers["endpoint"].read_all()

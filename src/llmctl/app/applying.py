@@ -140,8 +140,8 @@ def _refuse_if_denied(made: Plan) -> None:
         first = made.blocked[0]
         raise ProviderError(
             f"{first.address or 'the target'} {first.summary}",
-            detail="Nothing was changed: what cannot be read is not taken for absent.",
-            hint=first.hint or "Look at `llmctl status`.",
+            detail=f"{first.detail}\nNothing was changed: what cannot be read is not taken for absent.".lstrip(),
+            hint=first.hint or "Look at `llmctl status`; `llmctl destroy` takes away what runs, whatever its state.",
         )
     reasons = [f"{d.address}: {d.summary}" + (f" ({d.detail})" if d.detail else "") for d in made.denials]
     hints = [d.hint for d in made.denials]
@@ -270,7 +270,8 @@ def _rejections(made: Plan, request: Request, result: ApplyResult | None, actor:
     kept = made.recorded.rejections
     if request.action != "rollback" or result is None:
         return kept
-    back = {r.step.address for r in result.results if isinstance(r.step, Promote) and r.state is State.DONE}
+    promoted = (r.step for r in result.results if isinstance(r.step, Promote) and r.state is State.DONE)
+    back = {step.address for step in promoted if step.action is not Action.RESTORE}
     serial = made.recorded.serial + 1
     left = (
         Rejection(c.address, c.before, serial, request.reason or f"rolled back to serial {request.rollback_to}", actor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from llmctl.app.workspace import Workspace
@@ -27,7 +27,6 @@ class Answer:
     revision: str
     endpoint: str
     parts: Iterator[str]
-    usage: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,13 +80,23 @@ def _taken_port(workspace: Workspace) -> list[Diagnostic]:
 
 def _refuse_without_artifacts(workspace: Workspace, desired: Desired) -> None:
     missing = []
+    stored = workspace.target.artifacts.has
+    found: set[str] = set()
     for address, resource in sorted(desired.resources.items()):
         for path, content in _contents(resource.spec):
             source = workspace.root / path
-            if not workspace.target.artifacts.has(content) and not (
-                source.is_file() and digest_file(source) == content
-            ):
+            if stored(content) or (source.is_file() and digest_file(source) == content):
+                found.add(content)
+            else:
                 missing.append(f"{address}: {path} ({content[:19]}…)")
+    for address, resource in sorted(desired.resources.items()):
+        for link in resource.spec["chain"] if address.kind == "route" else ():
+            weights = link["spec"]["weights"]
+            needed = [weights[k] for k in ("digest",) if k in weights] + [
+                a["digest"] for a in weights.get("adapters", ())
+            ]
+            lost = [d for d in needed if d not in found and not stored(d)]
+            missing += [f"{address}: weights {d[:19]}… of {link['endpoint']}@{link['revision'][:8]}" for d in lost]
     if missing:
         raise ProviderError(
             "this rollback needs artifacts that are no longer there; nothing was changed",

@@ -140,7 +140,10 @@ def _next(outcome: Outcome, file: str | None) -> list[str]:
     if outcome.exit_code is ExitCode.OK:
         return []
     served = any(address.kind == "route" for address in outcome.plan.recorded.resources)
-    held = "What served before still serves. " if served and outcome.plan.action != "destroy" else ""
+    lost = any(
+        r.step.id.startswith("restore:") and not r.state.ok for r in (outcome.result.results if outcome.result else ())
+    )
+    held = "What served before still serves. " if served and not lost and outcome.plan.action != "destroy" else ""
     return [click.style(f"{held}llmctl audit show {outcome.serial} tells all.", dim=True)]
 
 

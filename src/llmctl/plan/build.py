@@ -105,7 +105,7 @@ def gate_rules(metrics: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
 
 def _denials(desired: Desired, recorded: RecordState, changes: Sequence[ResourceChange]) -> list[Diagnostic]:
     """Revisions that a rollback left behind are refused until somebody says why they are good again."""
-    changed = {c.address for c in changes}
+    changed = {c.address for c in changes if c.before != c.after}
     return [
         Diagnostic(
             f"revision {r.revision[:8]} was rejected by the rollback of serial {r.serial}",

@@ -17,8 +17,6 @@ from llmctl.plan.drift import Observed
 from llmctl.plan.model import ResourceChange
 from llmctl.plan.routes import chain_keys, endpoint_keys
 
-ROLLOUT = (Action.CREATE, Action.REPLACE, Action.ADOPT)
-
 
 @dataclass
 class Builder:

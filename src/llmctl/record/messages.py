@@ -80,11 +80,6 @@ def serial_of(trailers: Trailers) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
-def is_entry(trailers: Trailers) -> bool:
-    """Whether the commit closes an attempt; changes inside an attempt have no outcome."""
-    return value(trailers, "Outcome") != ""
-
-
 def merged(given: Iterable[tuple[str, str]], standard: Iterable[tuple[str, str]]) -> Trailers:
     """``given`` with full names, then those of ``standard`` that it leaves out; empty values are left away."""
     result = [(_key(key), _one_line(value)) for key, value in given]

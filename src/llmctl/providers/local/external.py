@@ -54,7 +54,9 @@ class ExternalEndpoints:
         op.guard()
         endpoint = EndpointFile(key, spec)
         with self._lock.held(), explained(f"write endpoint {key}"):
-            if secret is not None:
+            if secret is None:
+                self._secrets.remove(str(key))
+            else:
                 self._secrets.put(str(key), secret)
             endpoint.write(self._layout.endpoint_file(key))
         return self.read(endpoint)

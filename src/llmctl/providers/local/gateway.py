@@ -97,10 +97,9 @@ class LocalGateway:
 
     def last_published(self) -> GatewayConfig | None:
         """What was published last, also while the gateway is down; None when nothing was, or it cannot be read."""
-        content = read_json(self._layout.gateway / "config.json", {})
         try:
-            return GatewayConfig.from_json(content["config"])
-        except (ValueError, KeyError, TypeError):
+            return GatewayConfig.from_json(read_json(self._layout.gateway / "config.json")["config"])
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def base_url(self) -> str:

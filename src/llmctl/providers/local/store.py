@@ -59,7 +59,10 @@ class FileStore:
         if files:
             summary = f"{files[0].name[:12]}… in the artifact store is damaged"
             raise ProviderError(summary, detail=str(files[0]), hint="Run `llmctl apply`: it stores it again.")
-        raise ProviderError(f"{digest[:19]}… is not in the artifact store", hint="Run `llmctl apply`: it stores it.")
+        raise ProviderError(
+            f"{digest[:19]}… is not in the artifact store",
+            hint="Put the file that has this digest back where it was declared (git checkout), and apply again.",
+        )
 
     def list(self) -> frozenset[str]:
         if not self._folder.is_dir():

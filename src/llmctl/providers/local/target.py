@@ -128,11 +128,13 @@ class LocalTarget:
     def stop(self, op: Op) -> None:
         """Stop all processes and keep all files; ``start`` brings them back."""
         op.guard()
-        if not self._layout.state.is_dir():
-            return
-        with explained("stop the local target"), self._lock.held():
+        with explained("stop the local target"):
             op.progress("stopping all processes")
-            self._supervisor.shutdown()
+            if self._layout.state.is_dir():
+                with self._lock.held():
+                    self._supervisor.shutdown()
+            else:
+                self._supervisor.shutdown()  # its folder was removed while it ran
 
     def destroy(self, op: Op) -> None:
         """Take everything away: processes, sockets, files."""
