@@ -25,6 +25,7 @@ demo: $(VENV)/.installed  ## apply the example to this machine, ask it, show the
 	@$(LLMCTL) audit log -f examples/llmops.yaml
 	@echo
 	@echo 'It goes on running. `make demo-stop` takes it away; docs/tour.md shows more.'
+	@echo 'To use llmctl yourself: export PATH="$$PWD/.venv/bin:$$PATH"'
 
 demo-stop: $(VENV)/.installed  ## take the demo away again; its record in git stays
 	@$(DEMO_IDENTITY) $(LLMCTL) destroy --yes -f examples/llmops.yaml
@@ -50,7 +51,7 @@ clean:
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "llmctl needs Python 3.11 or newer; run: make PYTHON=python3.11")'
-	@echo "installing into $(VENV) …"
+	@echo "installing into $(VENV), about half a minute …"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e .
 	@touch $@

@@ -98,7 +98,7 @@ WRONG = {
     "chat support Hello": "nothing is applied yet in this environment",
     "unreject 3fa9": "missing option '--reason'",
     "unreject 3fa9 --reason why": "'3fa9' is not rejected",
-    "rollback --yes": "there is no earlier",
+    "rollback --yes": "nothing is applied yet",
     "rollback --yes --to 7": "serial 7 is not in the record of dev",
     "local stop": "nothing is applied here yet",
     "apply --json": "--json does not ask",

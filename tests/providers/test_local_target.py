@@ -16,6 +16,7 @@ import pytest
 
 from llmctl.core.digests import Json
 from llmctl.core.errors import ProviderError, TransientError
+from llmctl.core.gateway_config import GatewayConfig
 from llmctl.core.protocols import Op
 from llmctl.core.resources import ALL, Environment, Key
 from llmctl.providers.local import LocalTarget, ProcessInfo, ProcessRole, ProcessState
@@ -194,6 +195,25 @@ def test_leftovers_of_a_killed_manager_are_ended_before_a_new_start(serving: Loc
     assert _healthy(serving)
 
 
+def test_a_copy_of_a_project_knows_nothing_of_what_runs_there(
+    serving: LocalTarget, op: Op, others: list[LocalTarget], tmp_path: Path
+) -> None:
+    serving.gateway.publish(op, GatewayConfig("dev", serial=7, fence=7), "")
+    copied = tmp_path / "copy"
+    shutil.copytree(serving.state_folder.parents[1], copied)
+    copy = LocalTarget(copied, "acme", serving.environment)
+    others.append(copy)
+    assert (copy.exists(), copy.last_published(), copy.processes()) == (False, None, [])
+    assert (copy.gateway.read().running, copy.gateway.read().base_url) == (False, "")
+    pids = _pids(serving)
+    copy.start(op)
+    assert not copy.providers["endpoint"].read_all().found
+    assert copy.gateway.read().base_url != serving.gateway.read().base_url
+    copy.destroy(op)
+    assert _pids(serving) == pids
+    assert _healthy(serving)
+
+
 def test_stopping_ends_processes_whose_folder_was_removed(serving: LocalTarget, op: Op) -> None:
     pids = _pids(serving)
     shutil.rmtree(serving.state_folder)
@@ -281,25 +301,6 @@ def test_environments_and_projects_do_not_meet(
     assert second.gateway.read().base_url != undisturbed.gateway.read().base_url
     assert second.gateway.gate_access().token != undisturbed.gateway.gate_access().token
     second.destroy(op)
-    assert _healthy(undisturbed)
-
-
-def test_a_copied_project_has_nothing_to_do_with_the_first(
-    undisturbed: LocalTarget, shared_project: Path, tmp_path: Path, op: Op, others: list[LocalTarget]
-) -> None:
-    shutil.copytree(shared_project, tmp_path / "copy")
-    copy = LocalTarget(tmp_path / "copy", "acme", Environment("dev", "local"))
-    others.append(copy)
-    reading = copy.providers["endpoint"].read_all()
-    assert (reading.found, reading.unreadable) == ({}, {})
-    assert copy.gateway.read().running is False
-    before = _pids(undisturbed)
-    copy.start(op)
-    assert _healthy(copy)
-    assert _engine_url(copy) != _engine_url(undisturbed)
-    assert copy.gateway.read().base_url != undisturbed.gateway.read().base_url
-    copy.destroy(op)
-    assert _pids(undisturbed) == before
     assert _healthy(undisturbed)
 
 

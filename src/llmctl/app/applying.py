@@ -299,6 +299,8 @@ def last_good(workspace: Workspace) -> int:
     ``InvalidInput`` when there is none.
     """
     now = workspace.reader.state()
+    if not now.serial:
+        raise InvalidInput([Diagnostic("nothing is applied yet in this environment", hint="Run `llmctl apply` first.")])
     rejected = {(r.address, r.revision) for r in now.rejections}
     serving = _routes(now)
     for entry in workspace.reader.entries():

@@ -80,7 +80,8 @@ def _confirm(made: Plan, reporter: PlainProgress | LiveProgress, begun: Event, *
             raise InvalidInput(
                 [Diagnostic("nobody is there to confirm", hint="Add --yes to go on without a question.")]
             )
-        if not click.confirm(_QUESTIONS[made.action].format(made.desired.environment.name), default=False):
+        question = _QUESTIONS[made.action].format(made.desired.environment.name)
+        if click.prompt(f"{question} [y/N]", default="n", show_default=False).strip().lower() not in ("y", "yes"):
             return False
     begun.set()
     reporter.__enter__()

@@ -104,7 +104,7 @@ class LocalGateway:
 
     def base_url(self) -> str:
         """For clients, without /v1; "" while it has no port."""
-        port = gateway_port(self._layout)
+        port = 0 if self._layout.is_copy else gateway_port(self._layout)
         return f"http://{HOST}:{port}" if port else ""
 
     def _serving(self) -> GatewayReading:

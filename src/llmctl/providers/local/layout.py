@@ -113,6 +113,13 @@ class Layout:
         except (ValueError, KeyError, TypeError):
             return Path(), Path()
 
+    @property
+    def is_copy(self) -> bool:
+        """Whether this state folder came along in a copy of a project that still has its own: then it says
+        nothing about this one."""
+        state, _ = self._noted_runtime()
+        return state not in (Path(), self.state) and Layout(state)._noted_runtime()[0] == state
+
     def fresh_runtime(self) -> Path:
         """Where a runtime folder would be made now."""
         name = hashlib.sha256(str(self.state).encode()).hexdigest()[:16]

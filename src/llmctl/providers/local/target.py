@@ -92,7 +92,7 @@ class LocalTarget:
 
     def last_published(self) -> GatewayConfig | None:
         """What the gateway was given last, also while it is down."""
-        return self._gateway.last_published()
+        return None if self._layout.is_copy else self._gateway.last_published()
 
     @property
     def state_folder(self) -> Path:
@@ -100,12 +100,15 @@ class LocalTarget:
 
     def exists(self) -> bool:
         """Whether anything of this target is on this machine."""
-        return self._layout.state.is_dir() or self._layout.runtime.is_dir()
+        return (self._layout.state.is_dir() and not self._layout.is_copy) or self._layout.runtime.is_dir()
 
     def start(self, op: Op) -> None:
         """State folder, secrets, process manager and gateway are there, and every known endpoint is started."""
         op.guard()
         with explained("start the local target"):
+            if self._layout.is_copy:
+                op.progress(f"removing {self._layout.state}, which was copied from another project")
+                self._layout.remove()
             self._end_leftovers()
             self._refuse_taken_port()
             with self._lock.held():
@@ -151,7 +154,7 @@ class LocalTarget:
 
     def processes(self) -> list[ProcessInfo]:
         """Every process that should be there or is. Empty when nothing was ever started."""
-        if not self._layout.state.is_dir():
+        if not self._layout.state.is_dir() or self._layout.is_copy:
             return []
         presence = self._supervisor.presence()
         managed = self._supervisor.all() if presence is Presence.UP else {}
