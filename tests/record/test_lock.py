@@ -125,7 +125,8 @@ def test_a_killed_holder_is_taken_over_at_once(repository: Repository, folder: P
 def test_a_pid_that_another_process_has_now(repository: Repository, folder: Path) -> None:
     held = Lock(repository, ENV).acquire("a")
     rewrite(folder, pid_started=held._info.pid_started - 3600)
-    Lock(repository, ENV).acquire("b").release()
+    with Lock(repository, ENV).acquire("b") as taken:
+        assert taken.fence == held.fence + 1
     held.release()
 
 

@@ -11,6 +11,7 @@ from time import monotonic
 
 from llmctl.app.planning import desired_at, nothing_desired, plan, plan_for
 from llmctl.app.preflight import preflight
+from llmctl.app.validate import checked
 from llmctl.app.workspace import Workspace
 from llmctl.apply import ApplyResult, Reporter, Run, State, run_steps
 from llmctl.core.address import Address
@@ -69,7 +70,7 @@ def apply(workspace: Workspace, request: Request) -> Outcome:
     """
     workspace.repository.require_identity()
     if request.rollback_to is None and not request.destroy:
-        plan(workspace, offline=True)  # a wrong file is told before the lock is taken
+        checked(workspace.document, workspace.environment.name)  # a wrong file is told before the lock is taken
     lock = Lock(workspace.repository, workspace.environment.name)
     published = workspace.target.last_published()  # a record that was lost must not hand out old fences again
     with lock.acquire(f"llmctl {request.action}", at_least=published.fence if published else 0) as held:

@@ -14,7 +14,6 @@ from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic, Severity
 from llmctl.core.errors import RecordError
 from llmctl.core.evidence import Evidence
-from llmctl.core.gateway_config import GatewayConfig
 from llmctl.core.resources import Desired, RecordState, Resource
 from llmctl.core.secrets import SecretRef
 from llmctl.plan import GateForecast, Plan, build_plan
@@ -43,9 +42,8 @@ def plan_for(
     recorded = workspace.reader.state()
     seen = None if offline else live.read(workspace.target)
     notes = [*warnings, *_unfinished(workspace), *_moved_port(workspace, seen)]
-    interrupted = find_interrupted(workspace.repository, workspace.environment.name)
-    if seen is not None and interrupted is None and action != "destroy":
-        _refuse_if_live_is_ahead(recorded, workspace.target.last_published())
+    if seen is not None and action != "destroy":
+        _refuse_if_live_is_ahead(workspace, recorded)
     made = build_plan(
         desired,
         recorded,
@@ -77,9 +75,15 @@ def nothing_desired(workspace: Workspace) -> Desired:
     return Desired(workspace.document.project, workspace.environment, {}, str(workspace.root))
 
 
-def _refuse_if_live_is_ahead(recorded: RecordState, config: GatewayConfig | None) -> None:
-    """The gateway remembers the serial that it was given: a record that lost entries is noticed here."""
-    if config is not None and config.serial > recorded.serial:
+def _refuse_if_live_is_ahead(workspace: Workspace, recorded: RecordState) -> None:
+    """The gateway remembers the serial that it was given: a record that lost entries is noticed here.
+
+    An attempt that is open, because it runs or was interrupted, is one ahead of the record rightly.
+    """
+    config = workspace.target.last_published()
+    if config is None or config.serial <= recorded.serial:
+        return
+    if find_interrupted(workspace.repository, workspace.environment.name) is None:
         branch = f"refs/heads/llmctl/{recorded.environment}"
         raise RecordError(
             f"the gateway has what apply serial {config.serial} published, the record ends at {recorded.serial}",

@@ -54,7 +54,8 @@ def _engine_that_cannot_load(made: Plan) -> list[Diagnostic]:
     if done.returncode == 0:
         return []
     reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
-    return [Diagnostic(reason.rpartition("llmctl engine: error ")[2][3:] or reason, detail="Nothing was changed.")]
+    cause = reason.partition("llmctl engine: error ")[2].partition(": ")[2]
+    return [Diagnostic(cause or reason, detail="Nothing was changed.")]
 
 
 def _taken_port(workspace: Workspace) -> list[Diagnostic]:
