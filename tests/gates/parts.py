@@ -21,6 +21,7 @@ from llmctl.gates import GateRequest, Row
 
 CANARY = "gate-token-canary-7f3a"
 NEW, OLD = "newnewnewnewnew1", "oldoldoldoldold0"
+DEADLINE_S = 10.0
 
 
 class FileStore:
@@ -86,7 +87,9 @@ class Gateway:
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     most_at_once: int = 0
+    wait_for: int = 0  # hold every request but the first until so many are in hand
     _now: int = 0
+    _enough: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def access(self) -> GateAccess:
@@ -106,6 +109,11 @@ class Gateway:
         self._now += 1
         self.most_at_once = max(self.most_at_once, self._now)
         try:
+            if self._now >= self.wait_for:
+                self._enough.set()
+            if len(self.asked) > 1:
+                async with asyncio.timeout(DEADLINE_S):
+                    await self._enough.wait()
             return await self._reply(request, self.script(revision, body["prompt_variables"]), revision)
         finally:
             self._now -= 1
