@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tests.e2e.project import DEADLINE_S, MODEL, Project
 
 pytestmark = pytest.mark.e2e
 SMALL = True
+LAST = ("… promote:", "… retire:route")  # what is left after these takes a machine some milliseconds
 OTHER_MODEL = f"{MODEL}\n    adapters: [{{source: models/tone-lora.gguf, scale: 0.01}}]"
 
 
@@ -31,6 +33,17 @@ def _interrupt_at(project: Project, line: str, number: signal.Signals) -> tuple[
     assert line in err, err
     assert "Traceback" not in out + err + rest
     return process.returncode, out + err + rest
+
+
+def _is_told_as_it_ended(code: int, text: str, outcome: str, *, may_end: bool) -> None:
+    """Exit code, summary and record agree; only a signal among the last steps may come too late to leave any undone."""
+    if may_end and code == 0:
+        assert "Apply done" in text
+        assert outcome == "applied"
+    else:
+        assert code == 130, text
+        assert "Apply interrupted" in text
+        assert outcome == "interrupted"
 
 
 @pytest.mark.parametrize(
@@ -55,10 +68,10 @@ def test_an_interrupted_change_is_recorded_and_the_next_apply_converges(
 
     code, text = _interrupt_at(applied, line, number)
 
-    assert code == 130, text
     assert "Interrupted: finishing or undoing the steps in hand" in text
     entry = applied.ok("audit", "log", "--json", "-n", "1").json()["entries"][0]
-    assert (entry["serial"], entry["outcome"]) == (serial + 1, "interrupted")
+    assert entry["serial"] == serial + 1
+    _is_told_as_it_ended(code, text, entry["outcome"], may_end=line in LAST)
     serving = applied.answers().revision
     assert (
         serving == before
@@ -79,9 +92,9 @@ def test_an_interrupted_change_is_recorded_and_the_next_apply_converges(
 @pytest.mark.parametrize("line", ["… provision:dataset", "… provision:endpoint.", "… gate:", "… promote:"])
 def test_an_interrupted_first_apply_leaves_nothing_half(project: Project, line: str) -> None:
     code, text = _interrupt_at(project, line, signal.SIGINT)
-    assert code == 130, text
     entry = project.ok("audit", "log", "--json", "-n", "1").json()["entries"][0]
-    assert (entry["serial"], entry["outcome"]) == (1, "interrupted")
+    assert entry["serial"] == 1
+    _is_told_as_it_ended(code, text, entry["outcome"], may_end=line in LAST)
     if line != "… promote:":
         assert project.ask().status == 404, "nothing was promoted"
     project.apply()
@@ -139,6 +152,9 @@ def test_on_a_terminal_it_asks(project: Project) -> None:
 
     process, terminal = _at_the_question(project)
     process.send_signal(signal.SIGINT)
+    # A signal that comes between Python's showing a question and its reading is lost; people press again.
+    while not select.select([terminal], [], [], 1.0)[0]:
+        process.send_signal(signal.SIGINT)
     text = _rest(terminal)
     assert process.wait(DEADLINE_S) == 130
     assert "nothing was changed" in text
