@@ -33,8 +33,8 @@ def applied(shared: Project) -> Iterator[Project]:
 
 
 def _given(request: pytest.FixtureRequest) -> Iterator[Project]:
-    """A module that says ``SMALL = True`` tests something else than the gate."""
-    project = Project.make(small=getattr(request.module, "SMALL", False))
+    """A module that says ``SMALL = True`` tests something else than the gate; one with ``TIMES`` needs a long gate."""
+    project = Project.make(small=getattr(request.module, "SMALL", False), times=getattr(request.module, "TIMES", 1))
     try:
         yield project
     finally:

@@ -30,7 +30,7 @@ async def _client(session: aiohttp.ClientSession, url: str, rows: list[dict[str,
                 text = data["choices"][0]["message"]["content"] if status == 200 else ""
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             status = status or -1
-        print(json.dumps([begun, time.time(), status, revision, text == row["answer"]]), flush=True)
+        print(json.dumps([begun, time.time(), status, revision, text == row["answer"]]))
 
 
 async def main(url: str, dataset: str) -> None:

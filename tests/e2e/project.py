@@ -92,8 +92,11 @@ class Project:
     children: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @classmethod
-    def make(cls, *, small: bool = False) -> Project:
-        """A copy of the example, committed. ``small`` gives it a gate that takes a quarter of the time."""
+    def make(cls, *, small: bool = False, times: int = 1) -> Project:
+        """A copy of the example, committed.
+
+        ``small`` gives it a gate that takes a quarter of the time, ``times`` one that asks every row so many times.
+        """
         # Not pytest's own folder: the path of a unix socket is limited to about 107 bytes.
         project = cls(Path(tempfile.mkdtemp(prefix="e2e-", dir="/tmp")))
         for folder in (project.home, project.run):
@@ -101,6 +104,8 @@ class Project:
         shutil.copytree(REPOSITORY / "examples", project.root, ignore=shutil.ignore_patterns(".llmctl", "__pycache__"))
         if small:
             project.make_small()
+        if times > 1:
+            project.repeat_rows(times)
         project.git("init", "-q", "-b", "main")
         project.commit("the example")
         return project
@@ -110,6 +115,13 @@ class Project:
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:60]))
         self.edit("min_rows: 160", "min_rows: 60")
         self.edit("exact_match: {min: 0.95, max_drop: 0.02}", "exact_match: {min: 0.95}")
+
+    def repeat_rows(self, times: int) -> None:
+        path = self.root / "data/faq_eval.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        repeated = [row | {"id": f"{row['id']}-{number}"} for number in range(times) for row in rows]
+        path.write_text("".join(json.dumps(row) + "\n" for row in repeated))
+        self.edit("unique: [question], ", "")
 
     @property
     def root(self) -> Path:
@@ -159,12 +171,12 @@ class Project:
         assert result.code == 0, f"llmctl {' '.join(arguments)} exited {result.code}:\n{result.text}"
         return result
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The command without waiting for it."""
+    def start(self, *arguments: str, module: str = "llmctl") -> subprocess.Popen[str]:
+        """The command without waiting for it; another ``module`` of the tests may stand around it."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "llmctl", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=self.root,
-            env=self.environment(),
+            env=self.environment() | {"PYTHONPATH": f"{SOURCE}:{REPOSITORY}"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

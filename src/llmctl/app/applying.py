@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -60,6 +60,11 @@ class Outcome:
     exit_code: ExitCode
     declined: bool = False
     errors: tuple[LlmctlError, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step was done; an interruption (exit code 130) may have come too late to leave any."""
+        return _finished(self.result, self.errors)
 
 
 def apply(workspace: Workspace, request: Request) -> Outcome:
@@ -184,11 +189,10 @@ def _run(workspace: Workspace, request: Request, made: Plan, held: HeldLock) -> 
     )
     result, errors = _steps(workspace, request, run)
     codes = [e.exit_code for e in errors]
-    finished = result is not None and result.ok and not errors
-    code = ExitCode.INTERRUPTED if request.cancelled.is_set() and not finished else first_that_applies(codes)
+    code = ExitCode.INTERRUPTED if request.cancelled.is_set() else first_that_applies(codes)
     held.check()
     attempt.close(
-        _word(code, request),
+        _word(code, request, finished=_finished(result, errors)),
         subject=_subject(request, made, result, errors),
         decisions=_decisions(workspace, request, made, result),
         rejections=_rejections(made, request, result, workspace.repository.actor()),
@@ -225,12 +229,15 @@ def _effect(run: Run, step: str, effect: str, do: Callable[[], None]) -> None:
     run.journal.done(intent, "ok", {})
 
 
-def _word(code: ExitCode, request: Request) -> Ending:
-    if code is ExitCode.INTERRUPTED:
-        return "interrupted"
-    if code is not ExitCode.OK:
-        return "failed"
-    return "rolled back" if request.action == "rollback" else "applied"
+def _finished(result: ApplyResult | None, errors: Sequence[LlmctlError]) -> bool:
+    return result is not None and result.ok and not errors
+
+
+def _word(code: ExitCode, request: Request, *, finished: bool) -> Ending:
+    """The record says what holds: where every step was done, an interruption left nothing out."""
+    if finished:
+        return "rolled back" if request.action == "rollback" else "applied"
+    return "interrupted" if code is ExitCode.INTERRUPTED else "failed"
 
 
 def _subject(request: Request, made: Plan, result: ApplyResult | None, errors: list[LlmctlError]) -> str:

@@ -12,6 +12,7 @@ from llmctl.apply.effects import Effects, Run
 from llmctl.apply.report import ApplyResult, GateReport, Reporter, State, StepResult
 from llmctl.core.diagnostics import Diagnostic, Severity
 from llmctl.core.errors import LlmctlError, ProviderError
+from llmctl.core.signals import HEAR_S
 from llmctl.core.steps import Action, Promote, Provision, RunGate, Step
 from llmctl.graph import users_of
 
@@ -71,7 +72,7 @@ class _Scheduler:
                     else:
                         running[pool.submit(self._one, step)] = step
                 if running:
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    for future in wait(running, timeout=HEAR_S, return_when=FIRST_COMPLETED).done:
                         running.pop(future)
                         self._ended(future.result())
         return self.results

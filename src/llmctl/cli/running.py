@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json
 from llmctl.core.errors import InvalidInput
 from llmctl.core.exits import ExitCode
+from llmctl.core.signals import HEAR_S
+from llmctl.core.steps import Promote, Stage
 from llmctl.plan import Plan, diagnostic_json, plan_digest
 
 _FINISHING = "Interrupted: finishing or undoing the steps in hand, then recording what happened …"
@@ -81,11 +84,22 @@ def _confirm(made: Plan, reporter: PlainProgress | LiveProgress, begun: Event, *
                 [Diagnostic("nobody is there to confirm", hint="Add --yes to go on without a question.")]
             )
         question = _QUESTIONS[made.action].format(made.desired.environment.name)
-        if click.prompt(f"{question} [y/N]", default="n", show_default=False).strip().lower() not in ("y", "yes"):
+        if _answer(f"{question} [y/N]: ").strip().lower() not in ("y", "yes"):
             return False
     begun.set()
     reporter.__enter__()
     return True
+
+
+def _answer(question: str) -> str:
+    """The line typed at a terminal. Its end (Ctrl-D) and Ctrl-C raise what ends a command."""
+    click.echo(question, nl=False)
+    while not select.select([sys.stdin], [], [], HEAR_S)[0]:
+        pass
+    line = sys.stdin.readline()
+    if not line:
+        raise click.Abort
+    return line
 
 
 @contextmanager
@@ -122,10 +136,9 @@ def _summary(outcome: Outcome, file: str | None) -> str:
     results = result.results if result else ()
     counts = {state: sum(r.state is state for r in results) for state in State}
     said = ", ".join(f"{count} {state.value}" for state, count in counts.items() if count) or "no steps"
-    word = {ExitCode.OK: "done", ExitCode.INTERRUPTED: "interrupted", ExitCode.GATE: "stopped by its gate"}.get(
-        outcome.exit_code, "failed"
-    )
-    color = "green" if outcome.exit_code is ExitCode.OK else "red"
+    words = {ExitCode.INTERRUPTED: "interrupted", ExitCode.GATE: "stopped by its gate"}
+    word = "done" if outcome.finished else words.get(outcome.exit_code, "failed")
+    color = "green" if outcome.finished else "red"
     lines.append(
         click.style(f"{plan.action.capitalize()} {word}", fg=color, bold=True)
         + f" ({said}); recorded as serial {outcome.serial} on branch llmctl/{plan.desired.environment.name}."
@@ -135,17 +148,26 @@ def _summary(outcome: Outcome, file: str | None) -> str:
 
 
 def _next(outcome: Outcome, file: str | None) -> list[str]:
+    if outcome.finished and outcome.exit_code is ExitCode.INTERRUPTED:
+        return [
+            click.style("The interruption came when every step was done or in hand: nothing is left to do.", dim=True)
+        ]
     routes = sorted(a.name for a in outcome.plan.desired.resources if a.kind == "route")
-    if outcome.exit_code is ExitCode.OK and routes and outcome.plan.action == "apply":
+    if outcome.finished and routes and outcome.plan.action == "apply":
         return [click.style(f'Ask it: llmctl chat {routes[0]} "…"{f" -f {file}" if file else ""}', dim=True)]
-    if outcome.exit_code is ExitCode.OK:
+    if outcome.finished:
         return []
-    served = any(address.kind == "route" for address in outcome.plan.recorded.resources)
-    lost = any(
-        r.step.id.startswith("restore:") and not r.state.ok for r in (outcome.result.results if outcome.result else ())
-    )
-    held = "What served before still serves. " if served and not lost and outcome.plan.action != "destroy" else ""
+    held = "What served before still serves. " if _held(outcome) else ""
     return [click.style(f"{held}llmctl audit show {outcome.serial} tells all.", dim=True)]
+
+
+def _held(outcome: Outcome) -> bool:
+    """Whether every route serves what it served before: what was staged is taken back, what was away is back."""
+    served = any(address.kind == "route" for address in outcome.plan.recorded.resources)
+    results = outcome.result.results if outcome.result else ()
+    moved = any(isinstance(r.step, Stage | Promote) and r.state.ok for r in results)
+    lost = any(r.step.id.startswith("restore:") and not r.state.ok for r in results)
+    return served and not moved and not lost and outcome.plan.action != "destroy"
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Json]:
