@@ -92,7 +92,12 @@ def prove(found: Evidence, subject: str = "") -> Change:
 
 
 def begin(
-    repository: Repository, state: RecordState | None = None, *, fence: int = 1, action: Action = "apply"
+    repository: Repository,
+    state: RecordState | None = None,
+    *,
+    fence: int = 1,
+    action: Action = "apply",
+    lag_s: float = 0.0,
 ) -> Attempt:
     state = state or Reader(repository, ENV).state()
     return Attempt.begin(
@@ -106,6 +111,7 @@ def begin(
         project="acme",
         actor=repository.actor(),
         run="ci-42",
+        lag_s=lag_s,
     )
 
 

@@ -37,7 +37,7 @@ def die(*args, **kwargs):
 
 repository = open_repository(Path(sys.argv[1]))
 lock = Lock(repository, ENV).acquire("llmctl apply")
-attempt = begin(repository, fence=lock.fence)
+attempt = begin(repository, fence=lock.fence, lag_s=3600.0 if sys.argv[2] == "behind" else 0.0)
 if sys.argv[2] == "begun":
     die()
 attempt.commit(put(recorded("prompt.a")))
@@ -45,11 +45,13 @@ intent = attempt.intend("provision:prompt.b", "create", {"name": "b"})
 if sys.argv[2] == "intended":
     die()
 if sys.argv[2] == "journaled":
-    module.make_commit = die
+    module.store = die
 if sys.argv[2] == "stored":
     repository.git.edit_refs = die
 attempt.commit(prove(evidence()))
 attempt.done(intent, "done", {})
+if sys.argv[2] == "behind":
+    die()
 if sys.argv[2] == "merging":
     repository.git.edit_refs = die
 if sys.argv[2] == "merged":
@@ -86,6 +88,7 @@ def assert_sound(repository: Repository, folder: Path) -> None:
         ("intended", 1, 1, ["Create prompt.a v1"]),
         ("journaled", 1, 1, ["Create prompt.a v1", "Gate faq: PASS"]),
         ("stored", 1, 1, ["Create prompt.a v1", "Gate faq: PASS"]),
+        ("behind", 1, 0, ["Create prompt.a v1", "Gate faq: PASS"]),
         ("merging", 2, 0, ["Create prompt.a v1", "Gate faq: PASS"]),
     ],
 )

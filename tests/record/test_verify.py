@@ -16,7 +16,9 @@ from llmctl.core.errors import RecordError
 from llmctl.core.evidence import Verdict
 from llmctl.record import Reader, Repository, Verification, open_repository, verify
 from llmctl.record.layout import evidence_path
-from llmctl.record.objects import Batch, Tree, list_files, make_commit
+from llmctl.record.objects import list_files
+from llmctl.record.tree import Tree
+from llmctl.record.writing import Batch, add_commit, store
 from tests.record.helpers import BRANCH, ENV, apply, begin, evidence, git, judge, make_repository, prove, put, recorded
 
 PROVEN = evidence()
@@ -64,7 +66,9 @@ def write(repository: Repository, files: dict[str, bytes], parents: list[str], m
     batch, tree = Batch(repository.algorithm), Tree()
     for path, data in files.items():
         tree.put(path, batch.add("blob", data))
-    return make_commit(repository, batch, tree.write(batch), parents, message)
+    commit = add_commit(repository, batch, tree.write(batch), parents, message)
+    store(repository, batch)
+    return commit
 
 
 @pytest.fixture

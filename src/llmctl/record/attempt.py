@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import inf
+from time import monotonic
 from typing import Literal, get_args
 
 from llmctl.core.digests import Json
@@ -22,14 +24,17 @@ from llmctl.record.git import RefEdit, RefMoved
 from llmctl.record.journal import JournalFile
 from llmctl.record.layout import STATE, StateFile, decisions_path, encode
 from llmctl.record.messages import Trailers, claims, compose, encode_files, files_of, implied, merged
-from llmctl.record.objects import Batch, Tree, list_files, make_commit, now
+from llmctl.record.objects import list_files, now
 from llmctl.record.reader import Reader
 from llmctl.record.repository import Repository, branch, side_ref
+from llmctl.record.tree import Tree
+from llmctl.record.writing import Batch, add_commit, store
 
 Action = Literal["apply", "destroy", "rollback", "unreject"]
 Outcome = Literal["applied", "failed", "interrupted", "aborted", "rolled back"]
 
 FORMAT = 1
+LAG_S, _LAG_CHANGES = 1.0, 500  # for how long, and by how many changes, git may be behind the journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,13 @@ class Attempt:
     """One attempt, from its beginning to ``close``. It is the ``Journal`` that apply is given; thread-safe."""
 
     def __init__(
-        self, repository: Repository, head: Head, journal: JournalFile, chain: Chain, effects: int = 0
+        self,
+        repository: Repository,
+        head: Head,
+        journal: JournalFile,
+        chain: Chain,
+        effects: int = 0,
+        lag_s: float = LAG_S,
     ) -> None:
         self._repository = repository
         self._head = head
@@ -104,8 +115,10 @@ class Attempt:
         self._branch_at = repository.git.resolve(self._branch)  # "" where only origin's record is there
         if self._branch_at not in ("", head.base):
             raise self._moved()
-        self._tree = Tree(list_files(repository.git, chain.tip or head.base) if chain.tip or head.base else None)
-        self._pending: deque[_Pending] = deque()
+        self._tree: Tree | None = None  # of the chain's tip, once it is needed
+        self._pending: list[_Pending] = []
+        self._lag_s = lag_s
+        self._written_at = -inf  # in seconds of time.monotonic
         self._effects = chain.count + effects
         self._mutex = threading.RLock()
 
@@ -123,8 +136,11 @@ class Attempt:
         project: str,
         actor: str,
         run: str = "",
+        lag_s: float = LAG_S,
     ) -> Attempt:
         """Begin the attempt that follows ``state``; call it with the lock held.
+
+        Git follows the journal within ``lag_s`` seconds while commits come, and at the close.
 
         Raises ``RecordError`` when an earlier attempt is still open, when the record cannot be written, or
         when ``state`` is no longer its head.
@@ -147,7 +163,7 @@ class Attempt:
         path = repository.private_dir(environment) / f"attempt-{serial}.jsonl"
         journal = JournalFile.create(path, head.to_json())
         try:
-            return cls(repository, head, journal, Chain("", "", 0, ()))
+            return cls(repository, head, journal, Chain("", "", 0, ()), lag_s=lag_s)
         except RecordError:
             journal.remove()
             raise
@@ -176,11 +192,13 @@ class Attempt:
         self._journal.append({"type": "done", "id": intent.id, "outcome": outcome, "data": dict(data), "at": now()})
 
     def commit(self, change: Change) -> None:
-        """Make one commit of the attempt; returns when it is durable.
+        """Make one commit of the attempt; returns when the change is durable, in the journal.
 
-        Changed resources and new evidence are named in trailers, by the change or else here. A change that
-        git could not take is kept in the journal, and comes before the next one. Raises ``LeaseLost`` when
-        somebody else moved the attempt or the record.
+        Git has it at once or, where commits follow each other fast, within a later one's write or at the
+        close: many objects written together cost little more than one. Changed resources and new evidence
+        are named in trailers, by the change or else here. A change that git could not take is kept in the
+        journal, and comes before the next one. Raises ``LeaseLost`` when somebody else moved the attempt or
+        the record.
         """
         files = files_of(change)
         encoded = encode_files(files)
@@ -198,7 +216,8 @@ class Attempt:
             )
             self._effects += 1
             self._pending.append(_Pending(change.subject, encoded, trailers))
-            self._flush()
+            if monotonic() - self._written_at >= self._lag_s or len(self._pending) >= _LAG_CHANGES:
+                self._flush()
 
     def replay(self, lines: Sequence[Mapping[str, Json]]) -> None:
         """Commit changes that a crash left in the journal alone."""
@@ -237,7 +256,10 @@ class Attempt:
             text = compose(subject, merged([*own, *self._chain.gates], head.trailers(action=False)))
             base = self._beginning()
             parents = [base, self._chain.tip] if self._chain.tip else [base]
-            entry = self._write(files, parents, text)
+            with self._building() as tree:
+                batch = Batch(self._repository.algorithm)
+                entry = self._add(batch, tree, files, parents, text)
+                store(self._repository, batch)
             edits = [RefEdit(self._branch, self._branch_at, entry)]
             if self._chain.tip:
                 edits.append(RefEdit(self._ref, self._chain.tip, ""))
@@ -253,15 +275,22 @@ class Attempt:
             self._journal.remove()
 
     def _flush(self) -> None:
-        while self._pending:
-            change = self._pending[0]
-            parent = self._chain.tip or self._beginning()
-            commit = self._write(change.files, [parent], compose(change.subject, change.trailers))
+        """Make a commit of each change that waits, and move the attempt's ref to the last one."""
+        if not self._pending:
+            return
+        batch = Batch(self._repository.algorithm)
+        tip, gates = self._chain.tip or self._beginning(), self._chain.gates
+        with self._building() as tree:
+            for change in self._pending:
+                tip = self._add(batch, tree, change.files, [tip], compose(change.subject, change.trailers))
+                gates = (*gates, *claims(change.trailers))
+            store(self._repository, batch)
             unmoved = RefEdit(self._branch, self._branch_at, self._branch_at)
-            self._swap([RefEdit(self._ref, self._chain.tip, commit), unmoved])
-            gates = tuple(dict.fromkeys([*self._chain.gates, *claims(change.trailers)]))
-            self._chain = replace(self._chain, tip=commit, count=self._chain.count + 1, gates=gates)
-            self._pending.popleft()
+            self._swap([RefEdit(self._ref, self._chain.tip, tip), unmoved])
+        count = self._chain.count + len(self._pending)
+        self._chain = replace(self._chain, tip=tip, count=count, gates=tuple(dict.fromkeys(gates)))
+        self._pending.clear()
+        self._written_at = monotonic()
 
     def _beginning(self) -> str:
         """The entry before this one. A record that has none begins with an empty commit, so that also its
@@ -269,18 +298,29 @@ class Attempt:
         if not self._head.base and not self._chain.first:
             text = compose(f"Begin the record of {self._head.environment}", [("Serial", "0")])
             batch = Batch(self._repository.algorithm)
-            first = make_commit(self._repository, batch, Tree().write(batch), [], text)
+            first = add_commit(self._repository, batch, Tree().write(batch), [], text)
+            store(self._repository, batch)
             self._chain = replace(self._chain, first=first)
         return self._head.base or self._chain.first
 
-    def _write(self, files: Mapping[str, bytes | None], parents: Sequence[str], message: str) -> str:
-        batch = Batch(self._repository.algorithm)
+    @contextmanager
+    def _building(self) -> Iterator[Tree]:
+        """The tree of the chain's tip, to be changed. What git did not take must not stay in it."""
+        start = self._chain.tip or self._head.base
+        tree = self._tree or Tree(list_files(self._repository.git, start) if start else None)
+        self._tree = None
+        yield tree
+        self._tree = tree
+
+    def _add(
+        self, batch: Batch, tree: Tree, files: Mapping[str, bytes | None], parents: Sequence[str], message: str
+    ) -> str:
         for path, data in files.items():
             if data is None:
-                self._tree.remove(path)
+                tree.remove(path)
             else:
-                self._tree.put(path, batch.add("blob", data))
-        return make_commit(self._repository, batch, self._tree.write(batch), parents, message)
+                tree.put(path, batch.add("blob", data))
+        return add_commit(self._repository, batch, tree.write(batch), parents, message)
 
     def _swap(self, edits: Sequence[RefEdit]) -> None:
         try:

@@ -19,9 +19,10 @@ from typing import Self
 
 from llmctl.core.errors import LeaseLost, Locked, RecordError
 from llmctl.record.git import RefEdit, RefMoved
-from llmctl.record.objects import Batch, now, read_objects, store
+from llmctl.record.objects import now, read_objects
 from llmctl.record.reader import Reader
 from llmctl.record.repository import Repository, side_ref
+from llmctl.record.writing import Batch, store
 
 LEASE_S = 30.0
 RENEW_S = 10.0
