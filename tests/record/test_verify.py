@@ -19,7 +19,20 @@ from llmctl.record.layout import evidence_path
 from llmctl.record.objects import list_files
 from llmctl.record.tree import Tree
 from llmctl.record.writing import Batch, add_commit, store
-from tests.record.helpers import BRANCH, ENV, apply, begin, evidence, git, judge, make_repository, prove, put, recorded
+from tests.record.helpers import (
+    BRANCH,
+    ENV,
+    apply,
+    begin,
+    evidence,
+    git,
+    judge,
+    llmctl_refs,
+    make_repository,
+    prove,
+    put,
+    recorded,
+)
 
 PROVEN = evidence()
 EVIDENCE = evidence_path(PROVEN)
@@ -460,3 +473,19 @@ def test_a_key_that_cannot_sign_loses_nothing(tmp_path: Path) -> None:
     attempt.close("applied", subject="x", decisions={}, rejections=())
     assert len(Reader(repository, ENV).entry(1).changes) == 2
     assert check(repository).ok
+
+
+def test_a_key_that_was_never_there_is_told_before_anything_is_done(tmp_path: Path) -> None:
+    folder = make_repository(tmp_path / "signed")
+    sign_with_ssh(folder, tmp_path / "key")
+    (tmp_path / "key").unlink()
+    (tmp_path / "key.pub").unlink()
+    repository = open_repository(folder)
+    with pytest.raises(RecordError, match="could not be signed"):
+        begin(repository)
+    assert not repository.private_dir(ENV).exists()
+    assert llmctl_refs(folder) == []
+    git(folder, "config", "gpg.format", "openpgp")
+    git(folder, "config", "user.signingkey", "0xDEADBEEF")
+    with pytest.raises(RecordError, match="could not be signed"):
+        begin(repository)

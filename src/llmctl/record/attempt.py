@@ -28,7 +28,7 @@ from llmctl.record.objects import list_files, now
 from llmctl.record.reader import Reader
 from llmctl.record.repository import Repository, branch, side_ref
 from llmctl.record.tree import Tree
-from llmctl.record.writing import Batch, add_commit, store
+from llmctl.record.writing import Batch, add_commit, require_signing, store
 
 Action = Literal["apply", "destroy", "rollback", "unreject"]
 Outcome = Literal["applied", "failed", "interrupted", "aborted", "rolled back"]
@@ -342,6 +342,7 @@ def _require_room(repository: Repository, environment: str, state: RecordState) 
     """Raise for everything that would later keep the attempt out of the record, before any effect is made."""
     repository.require_identity()
     repository.require_not_checked_out(environment)
+    require_signing(repository)
     serial = state.serial + 1
     if repository.git.resolve(side_ref(environment, f"attempt/{serial}")):
         raise RecordError(

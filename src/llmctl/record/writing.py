@@ -54,6 +54,18 @@ def add_commit(repository: Repository, batch: Batch, tree: str, parents: Sequenc
     return batch.add("commit", "\n".join(lines).encode(errors="surrogateescape"))
 
 
+def require_signing(repository: Repository) -> None:
+    """Raise ``RecordError`` when the user has commits signed and git cannot: asked before anything is done.
+
+    The commit that is made for it is no part of anything, and git clears it away in time.
+    """
+    if repository.signs:
+        batch = Batch(repository.algorithm)
+        tree = batch.add("tree", b"")
+        store(repository, batch)
+        _signed_commit(repository, tree, [], "llmctl: can this be signed?")
+
+
 def _signed_commit(repository: Repository, tree: str, parents: Sequence[str], message: str) -> str:
     options = [part for parent in parents for part in ("-p", parent)]
     arguments = ("commit-tree", "-S", *options, "-F", "-", tree)
