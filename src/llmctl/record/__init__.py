@@ -10,6 +10,7 @@ from llmctl.record.messages import GateClaim, Trailers, value, values
 from llmctl.record.reader import ChangeCommit, Entry, EntryDetail, Reader
 from llmctl.record.recovery import OpenAttempt, find_interrupted
 from llmctl.record.repository import Repository, open_repository, recorded_environments
+from llmctl.record.source import source_at
 from llmctl.record.verify import Finding, Verification, verify
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "find_interrupted",
     "open_repository",
     "recorded_environments",
+    "source_at",
     "value",
     "values",
     "verify",

@@ -1,0 +1,31 @@
+"""The project's own files as they were in an earlier source commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.errors import InvalidInput
+from llmctl.record.objects import list_files, read_objects
+from llmctl.record.repository import Repository
+
+
+def source_at(repository: Repository, revision: str, folder: Path, suffixes: Sequence[str]) -> dict[str, bytes]:
+    """Files under ``folder`` with one of these suffixes, by path from there, as they were in a git revision.
+
+    ``revision`` is anything that git takes: a branch, a tag, ``HEAD~1``. Raises ``InvalidInput`` when there is
+    no such commit here.
+    """
+    commit = "" if revision.startswith("-") else repository.git.resolve(f"{revision}^{{commit}}")
+    if not commit:
+        shallow = repository.git.line("rev-parse", "--is-shallow-repository") == "true"
+        fetch = "This clone is shallow: fetch it first, for example `git fetch --unshallow`."
+        hint = fetch if shallow else "Name a branch, a tag or a commit, and fetch it first: `git fetch origin`."
+        raise InvalidInput([Diagnostic(f"there is no commit {revision!r} in this repository", hint=hint)])
+    inside = folder.resolve().relative_to(repository.work_tree.resolve()).as_posix()
+    prefix = "" if inside == "." else f"{inside}/"
+    found = list_files(repository.git, commit, *([prefix] if prefix else []))
+    wanted = {path.removeprefix(prefix): blob for path, blob in found.items() if path.endswith(tuple(suffixes))}
+    objects = read_objects(repository, wanted.values())
+    return {path: item.data for path, item in zip(wanted, objects, strict=True)}
