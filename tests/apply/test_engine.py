@@ -2,53 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Barrier, BrokenBarrierError
 
-from llmctl.apply import ApplyResult, Collected, Run, State, run_steps
-from llmctl.core.address import Address
+from llmctl.apply import Collected, Run, State, run_steps
 from llmctl.core.errors import LeaseLost, ProviderError, TransientError
-from llmctl.core.resources import Desired, Key, RecordState
-from llmctl.plan import Plan, build_plan
+from llmctl.core.resources import Key
+from llmctl.plan import build_plan
 from llmctl.plan.drift import observe
 from tests.apply.fakes import MemoryJournal, MemoryTarget
+from tests.apply.world import ENDPOINT, ROUTE, World, applied, without_gates
 from tests.plan.builders import NOTHING, application, desired, live, recorded
-
-ROUTE = Address("route", "support")
-ENDPOINT = Address("endpoint", "main")
-
-
-@dataclass
-class World:
-    target: MemoryTarget
-    journal: MemoryJournal
-
-    def run(self, plan: Plan, serial: int, lease: Callable[[], None] = lambda: None) -> tuple[ApplyResult, Run]:
-        run = Run(
-            plan=plan,
-            target=self.target,
-            journal=self.journal,
-            serial=serial,
-            fence=serial,
-            check_lease=lease,
-            on_gate=lambda report: None,  # noqa: ARG005
-            resources=dict(plan.recorded.resources),
-        )
-        return run_steps(run, Collected()), run
-
-
-def without_gates(want: Desired) -> Desired:
-    return replace(want, resources={a: r for a, r in want.resources.items() if a.kind != "gate"})
-
-
-def applied(**more: str) -> tuple[World, RecordState]:
-    """A world in which the application was applied once."""
-    world = World(MemoryTarget(), MemoryJournal())
-    plan = build_plan(without_gates(desired(application(**more))), recorded({}, 0), NOTHING)  # type: ignore[arg-type]
-    result, run = world.run(plan, 1)
-    assert result.ok
-    return world, replace(recorded({}, 1), resources=dict(run.resources))
 
 
 def test_everything_is_created_promoted_and_recorded() -> None:

@@ -82,7 +82,17 @@ WRONG = {
     "plann": "there is no command 'plann'\n  = help: Did you mean `llmctl plan`?",
     "xyzzy": "there is no command 'xyzzy'\n  = help: `llmctl --help` shows what there is.",
     "plan --jsn": "no such option '--jsn'",
-    "plan extra": "got unexpected extra argument (extra)",
+    "plan extra.json": "extra.json cannot be shown: No such file or directory",
+    "plan llmops.yaml": "llmops.yaml cannot be shown: it is not a plan",
+    "plan one.json two.json": "got unexpected extra argument (two.json)",
+    "plan one.json --offline": "--offline is for making a plan, and FILE shows a saved one",
+    "plan one.json -f llmops.yaml": "--file is for making a plan, and FILE shows a saved one",
+    "plan --json --markdown": "--json and --markdown exclude each other",
+    "plan --explain route.support --markdown": "--explain and --markdown exclude each other",
+    "plan --offline --explain support": "'support' is not an address; write kind.name",
+    "plan --offline --explain route.nothing": "the plan knows nothing of route.nothing",
+    "plan --offline --target route.suport": "there is no resource 'route.suport'",
+    "plan --offline --base nothing": "nothing",
     "plan -e": "option '-e' requires an argument",
     "plan -f": "option '-f' requires an argument",
     "plan -e prod": "there is no environment 'prod'\n  --> llmops.yaml:14:1",
@@ -102,6 +112,7 @@ WRONG = {
     "rollback --yes --to 7": "serial 7 is not in the record of dev",
     "local stop": "nothing is applied here yet",
     "apply --json": "--json does not ask",
+    "apply --yes one.json --target route.support": "a saved plan is applied as it is, --target cannot narrow it",
 }
 
 

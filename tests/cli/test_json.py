@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -73,6 +74,57 @@ def test_a_plan_of_an_update_and_a_saved_one(back: Project) -> None:
     }
     assert "Retire" in {s["type"] for s in plan["steps"]}
     assert json.loads(saved.read_text()) == plan
+
+
+def test_a_saved_plan_is_shown_as_it_was(back: Project, tmp_path: Path) -> None:
+    """From a folder without a file or a repository, and after what it was made from has moved."""
+    back.replace(PROMPT, PROMPT + " Be brief.")
+    saved = tmp_path / "plan.json"
+    human = back.run("plan", "--out", str(saved))
+    told = back.run("plan", "--explain", "route.support")
+    comment = back.run("plan", "--markdown")
+    back.replace(" Be brief.", " Be quick.")
+    made = json.loads(saved.read_text())
+
+    again = back.run("plan", str(saved), cwd=tmp_path)
+    notice, _, shown = again.out.partition("\n")
+    assert notice == (
+        f"saved plan {saved}, made {made['made_at'][:16].replace('T', ' ')} UTC from commit "
+        f"{made['source_commit'][:12]}; it may be stale by now, and `llmctl apply` would say so"
+    )
+    assert (again.code, shown) == (0, human.out.partition("\n\nSaved to")[0] + "\n")
+    assert back.run("plan", str(saved), "--json", cwd=tmp_path).json() == made
+    as_comment = back.run("plan", str(saved), "--markdown", cwd=tmp_path).out
+    assert notice in as_comment
+    assert as_comment.replace(f"```text\n{notice}\n```\n\n", "") == comment.out
+    explained = back.run("plan", str(saved), "--explain", "route.support", cwd=tmp_path)
+    assert explained.out.split("\n")[1] == told.out.split("\n")[0]
+    other = back.run("plan", str(saved), "-e", "prod", cwd=tmp_path)
+    assert (other.code, "is a plan for dev, not for prod" in other.err) == (1, True)
+
+    saved.write_text(saved.read_text().replace("Provision", "Destroy"))
+    edited = back.run("plan", str(saved), "--json", cwd=tmp_path)
+    assert edited.code == 1
+    assert "it was edited or damaged" in edited.json()["errors"][0]["summary"]
+
+
+def test_a_target_says_what_it_leaves_out(back: Project) -> None:
+    back.replace(PROMPT, PROMPT + " Be brief.")
+    back.replace("license: Apache-2.0", "license: MIT")
+    done = back.run("plan", "--json", "--target", "model.support-tiny")
+    plan = _checked(done.json())
+    assert [c["address"] for c in plan["changes"]] == ["model.support-tiny"]
+    assert plan["left_out"] == ["prompt.answer", "route.support"]
+    assert "only model.support-tiny, 2 other changes left out" in plan["gist"]["verdict"]
+    shown = back.run("plan", "--target", "model.support-tiny").out.split("\n")
+    assert shown[1] == plan["gist"]["verdict"]
+    assert "left out by --target, though it would change too: prompt.answer, route.support" in shown[2]
+
+
+def test_an_explanation(applied: Project) -> None:
+    told = applied.run("plan", "--json", "--explain", "endpoint.support").json()
+    assert (told["format"], told["address"], told["change"]) == (1, "endpoint.support", None)
+    assert set(told["dependents"]) == {"route.support", "gate.faq"}
 
 
 def test_a_plan_that_deletes(back: Project) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
-import select
 import shutil
 import signal
 import socket
@@ -17,6 +15,7 @@ import pytest
 
 from tests.cli.conftest import InProcess
 from tests.cli.project import DEADLINE_S, Project, ended, environment, until
+from tests.terminal import on_terminal
 
 pytestmark = pytest.mark.e2e
 
@@ -87,42 +86,6 @@ def test_nobody_to_confirm(project: Project) -> None:
     assert project.traces() == before
 
 
-def _on_terminal(project: Project, answer: bytes, *arguments: str, until: bytes = b"[y/N]: ") -> tuple[int, str]:
-    """Run a command on a terminal, answer its question, and return exit code and all that it showed."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "llmctl", *arguments],
-        cwd=project.root,
-        env={**project.env, "TERM": "xterm", "COLUMNS": "80"},
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-        # The terminal is to be the controlling one, so that its Ctrl-C becomes a signal.
-        preexec_fn=lambda: os.close(os.open(os.ttyname(slave), os.O_RDWR)),
-    )
-    os.close(slave)
-    shown, asked, deadline = b"", False, time.monotonic() + DEADLINE_S
-    try:
-        while time.monotonic() < deadline:
-            if select.select([master], [], [], 0.1)[0]:
-                try:
-                    data = os.read(master, 65536)
-                except OSError:  # the other side is closed
-                    break
-                shown += data
-                if not data:
-                    break
-            if not asked and until in shown:
-                asked = True
-                os.write(master, answer)
-        return process.wait(DEADLINE_S), shown.decode()
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
-
-
 @pytest.mark.parametrize(
     ("answer", "code", "said"),
     [
@@ -135,7 +98,7 @@ def _on_terminal(project: Project, answer: bytes, *arguments: str, until: bytes 
 )
 def test_a_question_that_is_not_answered_with_yes(project: Project, answer: bytes, code: int, said: str) -> None:
     before = project.traces()
-    ended_with, shown = _on_terminal(project, answer, "apply")
+    ended_with, shown = on_terminal(project.root, project.env, "apply", answer=answer)
     assert "Apply this to dev?" in shown
     assert (ended_with, said in shown) == (code, True), shown
     assert "Traceback" not in shown
@@ -145,10 +108,10 @@ def test_a_question_that_is_not_answered_with_yes(project: Project, answer: byte
 @pytest.mark.parametrize("how", ["flag", "variable", "llmctl"])
 def test_no_color_on_a_terminal(project: Project, how: str) -> None:
     project.replace("context: 512", "context: lots")
-    _, coloured = _on_terminal(project, b"", "plan")
+    _, coloured = on_terminal(project.root, project.env, "plan")
     assert "\x1b[31m" in coloured
     project.env |= {"variable": {"NO_COLOR": "please"}, "llmctl": {"LLMCTL_NO_COLOR": "1"}}.get(how, {})
-    code, plain = _on_terminal(project, b"", "plan", *(["--no-color"] if how == "flag" else []))
+    code, plain = on_terminal(project.root, project.env, "plan", *(["--no-color"] if how == "flag" else []))
     assert code == 1
     assert "context: lots" in plain
     assert "\x1b[" not in plain
@@ -201,7 +164,7 @@ def test_a_disk_that_is_full_or_no_output_at_all(project: Project, command: str)
 
 def test_a_terminal_that_cannot_show_every_sign(project: Project) -> None:
     done = project.run("validate", env={"PYTHONIOENCODING": "latin-1"})
-    assert (done.code, done.out) == (0, "? llmops.yaml is valid (dev)\n")
+    assert (done.code, done.out) == (0, "ok llmops.yaml is valid (dev)\n")
     assert project.run("validate", env={"LC_ALL": "C"}).out == "✓ llmops.yaml is valid (dev)\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -12,15 +13,17 @@ from llmctl.core.gateway_config import (
     RouteRevision,
     Upstream,
     promoted,
+    renamed,
     shifted,
     shifted_back,
     staged,
+    with_aliases,
     without_revision,
 )
 
 
 def revision(name: str) -> RouteRevision:
-    upstream = Upstream("main", f"e-{name}", "http://127.0.0.1:1/v1", f"main@e-{name}")
+    upstream = Upstream("main", f"e-{name}", ("http://127.0.0.1:1/v1",), f"main@e-{name}")
     return RouteRevision(
         name, ({"role": "user", "content": "{{ q }}"},), {"q": "string"}, {"temperature": 0}, (upstream,)
     )
@@ -71,6 +74,37 @@ def test_an_unknown_format_is_refused(serving: GatewayConfig) -> None:
 
 
 def test_a_whole_number_of_seconds_is_the_same_configuration() -> None:
-    whole = Upstream("main", "e", "http://127.0.0.1:1/v1", "m", timeout_s=60)
+    whole = Upstream("main", "e", ("http://127.0.0.1:1/v1",), "m", timeout_s=60)
     config = staged(GatewayConfig("dev"), "support", RouteRevision("r", (), {}, {}, (whole,)))
     assert GatewayConfig.from_json(json.loads(json.dumps(config.to_json()))).revision == config.revision
+
+
+def test_a_configuration_from_before_replicas_and_aliases_is_read(serving: GatewayConfig) -> None:
+    old = json.loads(json.dumps(serving.to_json()))
+    del old["routes"]["support"]["aliases"]
+    for upstream in old["routes"]["support"]["revisions"]["old"]["upstreams"]:
+        [upstream["base_url"]] = upstream.pop("base_urls")
+    assert GatewayConfig.from_json(old) == serving
+
+
+def test_renaming_keeps_all_that_a_route_serves(serving: GatewayConfig) -> None:
+    lease = Lease(2, 2, 99.0)
+    before = shifted(staged(serving, "support", revision("new")), "support", {"old": 90, "new": 10}, lease)
+    after = renamed(before, "support", "help", ["support"])
+    assert set(after.routes) == {"help"}
+    assert after.routes["help"] == replace(before.routes["support"], name="help", aliases=("support",))
+    assert renamed(after, "support", "help", ["support"]) == after
+    assert promoted(after, "help", "new").routes["help"].aliases == ("support",)
+    assert without_revision(shifted_back(after, "help"), "help", "new").routes["help"].aliases == ("support",)
+    with pytest.raises(ValueError, match="another route of that name"):
+        renamed(staged(after, "support", revision("old")), "support", "help", [])
+    with pytest.raises(KeyError):
+        renamed(serving, "gone", "nowhere", [])
+
+
+def test_an_alias_belongs_to_one_route(serving: GatewayConfig) -> None:
+    two = with_aliases(
+        promoted(staged(serving, "sales", revision("s")), "sales", "s"), "support", ["a", "b", "support"]
+    )
+    moved = with_aliases(two, "sales", ["b"])
+    assert {name: route.aliases for name, route in moved.routes.items()} == {"support": ("a",), "sales": ("b",)}

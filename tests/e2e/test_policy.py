@@ -35,8 +35,9 @@ def test_what_a_policy_denies_changes_nothing(applied: Project) -> None:
 
 
 def test_a_warning_only_warns(applied: Project) -> None:
-    applied.edit(LICENSE, "license: proprietary")
     applied.edit("severity: deny", "severity: warn")
+    applied.apply()  # by itself: a change that loosens a policy and uses it is refused
+    applied.edit(LICENSE, "license: proprietary")
     plan = applied.llmctl("plan", "--detailed-exitcode")
     assert plan.code == 2
     assert "policy.open-licence warns about model.support-tiny" in plan.out

@@ -97,7 +97,7 @@ def test_the_gate_refuses_while_clients_notice_nothing(applied: Project, old: st
     _is_recorded(project, serial + 1, refused)
 
     assert _gate(project)["cached"] == "FAIL"
-    assert "already proven by recorded evidence: FAIL" in project.llmctl("plan").out
+    assert "by recorded evidence: FAIL" in project.llmctl("plan").out
     project.restore_file()
     assert project.plan_code() == 0
     assert project.ok("audit", "verify").code == 0

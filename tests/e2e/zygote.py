@@ -22,7 +22,6 @@ from typing import Any
 import aiohttp  # noqa: F401 - like the next ones: to have it imported before the forks
 import deepdiff  # noqa: F401
 import psutil  # noqa: F401
-import rouge_score.rouge_scorer  # noqa: F401
 import scipy.stats  # noqa: F401
 
 import llmctl.app.audit

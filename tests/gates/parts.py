@@ -95,6 +95,11 @@ class Gateway:
     def access(self) -> GateAccess:
         return GateAccess(self.base_url, Secret(CANARY))
 
+    def hold(self, requests: int) -> None:
+        """From now on hold every request but the first until so many are in hand."""
+        self.asked.clear()
+        self.most_at_once, self.wait_for, self._enough = 0, requests, asyncio.Event()
+
     def count(self, revision: str) -> int:
         return sum(asked == revision for asked, _ in self.asked)
 
@@ -154,6 +159,8 @@ def serving(script: Script) -> Iterator[Gateway]:
         ready.set()
         await stop.wait()
         await runner.cleanup()
+        for _ in range(10):  # a client that gave up at once may have been accepted just now: let it be closed
+            await asyncio.sleep(0)
 
     thread = threading.Thread(target=loop.run_until_complete, args=(main(),))
     thread.start()

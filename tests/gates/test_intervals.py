@@ -28,7 +28,7 @@ def test_no_samples_is_the_whole_range() -> None:
     assert intervals.share(0, 0, 0.95) == intervals.Interval(0.0, 0.0, 1.0, 0, "clopper-pearson")
     assert intervals.mean([], 0.95) == intervals.Interval(0.0, 0.0, 1.0, 0, "bets")
     assert intervals.mean_drop([], 0.95) == intervals.Interval(0.0, -1.0, 1.0, 0, "paired bets")
-    assert intervals.quantile([], 0.95, 30.0) == intervals.Interval(0.0, 0.0, 30.0, 0, "order statistics")
+    assert intervals.quantile([], 0.95, 30.0, 0.95) == intervals.Interval(0.0, 0.0, 30.0, 0, "order statistics")
     assert paired_drop(0, 0, 0, 0.95) == intervals.Interval(0.0, -1.0, 1.0, 0, "exact paired")
 
 
@@ -51,7 +51,7 @@ def test_a_single_row_says_little() -> None:
     assert intervals.mean([1.0], 0.95).lower < 0.05
     assert intervals.mean([0.3], 0.95).lower == pytest.approx(0, abs=0.05)
     assert intervals.mean_drop([0.0], 0.95).upper > 0.9
-    assert intervals.quantile([5.0], 0.95, 30.0).upper == 30.0
+    assert intervals.quantile([5.0], 0.95, 30.0, 0.95).upper == 30.0
     assert paired_drop(0, 0, 1, 0.95).upper == pytest.approx(0.95)
 
 
@@ -95,18 +95,23 @@ def test_mean_is_tighter_when_values_vary_less() -> None:
 
 def test_quantile_bounds_are_order_statistics() -> None:
     values = [float(v) for v in range(1, 201)]
-    found = intervals.quantile(values, 0.95, 30_000.0)
+    found = intervals.quantile(values, 0.95, 30_000.0, 0.95)
     assert found.estimate == 190.0
     assert bdtr(found.upper - 1, 200, 0.95) >= 0.95 > bdtr(found.upper - 2, 200, 0.95)
     assert bdtr(found.lower - 1, 200, 0.95) <= 0.05 < bdtr(found.lower, 200, 0.95)
-    assert intervals.quantile([7.0] * 59, 0.95, 30_000.0).upper == 7.0
-    assert intervals.quantile([7.0] * 58, 0.95, 30_000.0).upper == 30_000.0
+    middle = intervals.quantile(values, 0.95, 30_000.0, 0.5)
+    assert middle.estimate == 100.0
+    assert bdtr(middle.upper - 1, 200, 0.5) >= 0.95 > bdtr(middle.upper - 2, 200, 0.5)
+    assert bdtr(middle.lower - 1, 200, 0.5) <= 0.05 < bdtr(middle.lower, 200, 0.5)
+    assert intervals.quantile([7.0] * 59, 0.95, 30_000.0, 0.95).upper == 7.0
+    assert intervals.quantile([7.0] * 58, 0.95, 30_000.0, 0.95).upper == 30_000.0
 
 
-def test_quantile_covers() -> None:
+@pytest.mark.parametrize("which", [0.5, 0.95])
+def test_quantile_covers(which: float) -> None:
     chance = np.random.default_rng(5)
-    truth = -log(0.05)
-    found = [intervals.quantile(chance.exponential(1.0, 120).tolist(), 0.95, 1e9) for _ in range(400)]
+    truth = -log(1 - which)
+    found = [intervals.quantile(chance.exponential(1.0, 120).tolist(), 0.95, 1e9, which) for _ in range(400)]
     assert sum(f.upper < truth for f in found) <= 400 * 0.05 + 9
     assert sum(f.lower > truth for f in found) <= 400 * 0.05 + 9
     assert all(f.lower <= f.estimate <= f.upper for f in found)
@@ -212,7 +217,7 @@ def test_bounds_hold_the_estimate_at_every_confidence(confidence: float) -> None
                 intervals.share(successes, samples, confidence),
                 intervals.mean(scores, confidence),
                 intervals.mean_drop(scores, confidence),
-                intervals.quantile(scores, confidence, 1.0),
+                intervals.quantile(scores, confidence, 1.0, 0.95),
                 paired_drop(successes, rest // 2, samples, confidence),
             ):
                 assert found.lower <= found.estimate <= found.upper

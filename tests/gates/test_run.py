@@ -72,7 +72,7 @@ def test_right_answers_pass_and_are_kept(gateway: Gateway, store: ArtifactStore)
     assert [row.id for row in kept] == [f"q{n}" for n in range(1, 61)]
     assert kept[6].answer == "It is 7."
     assert kept[6].scores == {"exact_match": 1.0, "rouge_l": 1.0}
-    assert 0 < kept[6].latency_ms < 20_000
+    assert 0 < (kept[6].latency_ms or 0) < 20_000
     assert rejudge(evidence, request(60, **MATCH, rouge_l={"min": 0.9}, **LIMITS).spec) == []
     assert Evidence.from_json(json.loads(json.dumps(evidence.to_json(), allow_nan=False))) == evidence
 
@@ -135,7 +135,7 @@ def test_a_failed_request_is_a_row_with_an_error(store: ArtifactStore, reply: Re
     assert kept is not None
     assert kept[1].error == error
     assert kept[1].scores == {}
-    assert kept[1].latency_ms == 30_000
+    assert kept[1].latency_ms == 60_000
     figures = {j.metric: j.estimate for j in result.evidence.judgements}
     assert figures["error_rate"] == pytest.approx(0.05)
     assert figures["exact_match"] == pytest.approx(0.95)
@@ -220,7 +220,7 @@ def test_the_token_is_nowhere_in_what_comes_back(store: ArtifactStore, tmp_path:
 def answers(gateway: Gateway, count: int, timeout_s: float) -> list[Answer]:
     questions = [{"question": f"How is {n}?"} for n in range(1, count + 1)]
     target = Target(gateway.access, "support", NEW, timeout_s)
-    return ask(target, questions, concurrency=4, progress=quiet, cancelled=threading.Event())
+    return ask(target, questions, concurrency=4, answered=lambda *_: None, cancelled=threading.Event())
 
 
 def test_a_time_out_is_a_row_with_an_error() -> None:

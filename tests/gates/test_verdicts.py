@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llmctl.core.evidence import Evidence, Judgement, Verdict
-from llmctl.gates import rejudge, too_small
+from llmctl.gates import rejudge, slice_counts, too_small
 from llmctl.gates.sizes import least_rows
 from llmctl.gates.verdicts import Threshold, decide, judge, judge_drop, not_applicable, overall
 from tests.gates.parts import spec
@@ -68,6 +68,15 @@ def test_latency_needs_59_requests() -> None:
     few = judge(limit, [20.0] * 58, 30_000.0)
     assert (few.verdict, few.upper, few.samples_needed) == (OPEN, 30_000.0, 59)
     assert judge(limit, [30_000.0] * 59, 30_000.0).verdict is FAIL
+
+
+def test_the_median_needs_five_requests() -> None:
+    limit = Threshold("latency_p50_ms", "max", 500, 0.95)
+    assert judge(limit, [20.0] * 5, 30_000.0).verdict is PASS
+    few = judge(limit, [20.0] * 4, 30_000.0)
+    assert (few.verdict, few.upper, few.samples_needed) == (OPEN, 30_000.0, 5)
+    assert judge(limit, [20.0] * 90 + [30_000.0] * 60, 30_000.0).verdict is PASS
+    assert judge(limit, [20.0] * 60 + [30_000.0] * 90, 30_000.0).verdict is FAIL
 
 
 def test_error_rate() -> None:
@@ -139,7 +148,14 @@ def test_too_small_knows_what_no_size_proves() -> None:
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
 @pytest.mark.parametrize(
     ("metric", "rule", "value"),
-    [("exact_match", "min", 0.95), ("rouge_l", "min", 0.9), ("error_rate", "max", 0.03), ("latency_p95_ms", "max", 9)],
+    [
+        ("exact_match", "min", 0.95),
+        ("rouge_l", "min", 0.9),
+        ("bleu", "min", 0.4),
+        ("error_rate", "max", 0.03),
+        ("latency_p50_ms", "max", 9),
+        ("latency_p95_ms", "max", 9),
+    ],
 )
 def test_too_small_agrees_with_the_verdicts(metric: str, rule: str, value: float, confidence: float) -> None:
     needed = least_rows(metric, rule, value, confidence)
@@ -162,6 +178,41 @@ def test_too_small_agrees_with_the_verdicts_on_drops(metric: str) -> None:
 def test_too_small_names_the_rows_of_a_threshold_that_needs_very_many() -> None:
     gate = spec(rouge_l={"min": 0.999, "max_drop": 0.0001})
     assert [finding.rpartition("; ")[2] for finding in too_small(gate, 50)] == ["3601 rows can", "36025 rows can"]
+
+
+def sliced(**slices: Any) -> dict[str, Any]:
+    return {**spec(exact_match={"min": 0.5}), "slices": slices}
+
+
+def test_too_small_speaks_of_slices_when_it_knows_their_rows() -> None:
+    gate = sliced(language={"exact_match": {"min": 0.9}}, topic={"exact_match": {"min": 0.9, "decide": "point"}})
+    rows = [{"language": value, "topic": "x"} for value in ["de"] * 28 + ["en"] * 40 + ["fr"] * 3]
+    counts = slice_counts(gate, rows)
+    assert counts == {"language": {"de": 28, "en": 40, "fr": 3}, "topic": {"x": 71}}
+    assert too_small(gate, 71) == []
+    assert too_small(gate, 71, counts) == [
+        "exact_match in slices of language: it takes 29 rows to prove min 0.9 at 0.95 confidence, even with a perfect "
+        "result; de has 28, fr has 3"
+    ]
+    gate = sliced(language={"exact_match": {"min": 1.0}})
+    assert "no number of rows can" in too_small(gate, 71, counts)[0]
+
+
+def test_too_many_values_and_long_ones_are_told_without_counting_them_all() -> None:
+    gate = sliced(id={"exact_match": {"min": 0.9}}, text={"exact_match": {"min": 0.9}})
+    counts = slice_counts(gate, ({"id": n, "text": "long " * 20, "other": None} for n in range(10_000)))
+    assert len(counts["id"]) == 51
+    found = too_small(gate, 10_000, counts)
+    assert found == [
+        "column id has more than 50 values to slice by",
+        "column text has values longer than 60 characters to slice by",
+    ]
+
+
+def test_values_that_are_no_plain_text_have_a_name() -> None:
+    gate = sliced(tag={"exact_match": {"min": 0.9}})
+    rows: list[dict[str, Any]] = [{"tag": t} for t in ("a", "a", 5, True, "x\ny", "", None)] + [{}]
+    assert slice_counts(gate, rows) == {"tag": {"": 1, '"x\\ny"': 1, "5": 1, "a": 2, "true": 1}}
 
 
 def evidence(*judgements: Judgement, **changes: Any) -> Evidence:
@@ -245,3 +296,33 @@ def test_rejudge_refuses_a_point_that_the_gate_does_not_grant() -> None:
     assert "asks for an interval" in rejudge(evidence(point), GATE)[0]
     assert rejudge(evidence(point), spec(exact_match={"min": 0.95, "decide": "point"})) == []
     assert any("twice" in text for text in rejudge(evidence(GOOD, GOOD), GATE))
+
+
+def part(name: str, rows: int, value: float = 0.9) -> Judgement:
+    return judge(Threshold("exact_match", "min", value, 0.95, slice=name), [1.0] * rows, 1.0)
+
+
+SLICED = {**GATE, "slices": {"language": {"exact_match": {"min": 0.9}}}}
+
+
+def test_rejudge_accepts_slices_that_cover_all_rows() -> None:
+    assert rejudge(evidence(GOOD, part("language=de", 30), part("language=en", 30)), SLICED) == []
+    odd = {**GATE, "slices": {"a": {"exact_match": {"min": 0.9}}, "a=b": {"exact_match": {"min": 0.5}}}}
+    assert rejudge(evidence(GOOD, part("a=c", 60), part("a=b=d", 60, 0.5)), odd) == []
+
+
+@pytest.mark.parametrize(
+    ("parts", "complaint"),
+    [
+        ([], "exact_match in slices of language: judged on 0 of 60 rows"),
+        ([part("language=de", 30)], "judged on 30 of 60 rows"),
+        ([part("language=de", 60, 0.8)], "exact_match min of language=de: judged against 0.8, the gate says 0.9"),
+        ([part("topic=x", 60)], "exact_match min of topic=x: judged, and the gate does not ask for it"),
+        ([part("language=de", 30), part("language=de", 30)], "a threshold is judged twice"),
+        ([replace(part("language=de", 60), lower=0.5)], "exact_match min of language=de: the verdict is PASS, but"),
+        ([replace(part("language=de", 60), rule="max")], "exact_match min of language=de: the gate asks for it"),
+    ],
+)
+def test_rejudge_finds_forged_slices(parts: list[Judgement], complaint: str) -> None:
+    assert any(complaint in text for text in rejudge(evidence(GOOD, *parts), SLICED))
+    assert rejudge(evidence(GOOD, *parts), GATE) != [] or not parts

@@ -231,9 +231,10 @@ async def upstream(behaviour: str = "ok", text: str = "hello") -> AsyncIterator[
         await asyncio.sleep(0)
 
 
-def to(fake: FakeUpstream | str, endpoint: str = "main", secret: str = "", timeout_s: float = 10.0) -> Upstream:
-    url = fake if isinstance(fake, str) else fake.base_url
-    return Upstream(endpoint, "e1", url, f"model-of-{endpoint}", secret, timeout_s)
+def to(*fakes: FakeUpstream | str, endpoint: str = "main", secret: str = "", timeout_s: float = 10.0) -> Upstream:
+    """An upstream with a replica at each of these places."""
+    urls = tuple(fake if isinstance(fake, str) else fake.base_url for fake in fakes)
+    return Upstream(endpoint, "e1", urls, f"model-of-{endpoint}", secret, timeout_s)
 
 
 def revision(name: str, *upstreams: Upstream, **fields: Any) -> RouteRevision:

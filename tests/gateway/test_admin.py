@@ -6,6 +6,7 @@ import asyncio
 import copy
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ URL = "http://127.0.0.1:9/v1"
 
 def sample(serial: int = 1, fence: int = 0) -> GatewayConfig:
     live, following = revision("r1", to(URL)), revision("r2", to(URL))
-    return config(split("support", {"r1": 90, "r2": 10}, 60, live, following), serial=serial, fence=fence)
+    split_ = split("support", {"r1": 90, "r2": 10}, 60, live, following)
+    return config(replace(split_, aliases=("old",)), serial=serial, fence=fence)
 
 
 @pytest.fixture
@@ -166,9 +168,12 @@ R1 = (*SUPPORT, "revisions", "r1")
         (_set(*SUPPORT, "lease", value=None), "needs a lease"),
         (_set(*SUPPORT, "lease", "expires_at", value=float("nan")), "expire"),
         (_set(*R1, "revision", value="r9"), "stands under it"),
+        (_set(*SUPPORT, "aliases", value=["A@b"]), "not a route's name"),
+        (_set("routes", "other", value={"revisions": {}, "weights": {}, "aliases": ["old"]}), "alias of two routes"),
         (_set(*R1, "upstreams", value=[]), "no upstream"),
-        (_set(*R1, "upstreams", 0, "base_url", value="ftp://x/v1"), "http or https"),
-        (_set(*R1, "upstreams", 0, "base_url", value="http://me:CANARY@x/v1"), "holds a credential"),
+        (_set(*R1, "upstreams", 0, "base_urls", value=[]), "has no address"),
+        (_set(*R1, "upstreams", 0, "base_urls", value=["ftp://x/v1"]), "http or https"),
+        (_set(*R1, "upstreams", 0, "base_urls", value=["http://me:CANARY@x/v1"]), "hold a credential"),
         (_set(*R1, "upstreams", 0, "timeout_s", value=0), "timeout_s"),
         (_set(*R1, "upstreams", 0, "endpoint", value="a\r\nb"), "does not name an endpoint"),
         (_set(*R1, "upstreams", 0, "model", value=None), "model and secret"),
@@ -199,7 +204,9 @@ def test_a_split_back_to_the_promoted_revision_needs_no_lease() -> None:
 
 async def test_counters_keep_gates_and_clients_apart(gateway: GatewayProcess, client: ClientSession) -> None:
     async with upstream() as fake, upstream("500") as broken:
-        route = promoted("counted", revision("c1", to(fake, "good")), revision("c2", to(broken, "bad")))
+        route = promoted(
+            "counted", revision("c1", to(fake, endpoint="good")), revision("c2", to(broken, endpoint="bad"))
+        )
         served = gateway.publish(config(route))
         before = gateway.stats()["upstreams"].get("good@e1", {"requests": 0})["requests"]
         ask: Json = {"prompt_variables": {"question": "x"}}
@@ -218,7 +225,7 @@ async def test_counters_keep_gates_and_clients_apart(gateway: GatewayProcess, cl
         assert second["latency_ms"] == {"p50": None, "p95": None, "samples": 0}
         assert stats["upstreams"]["good@e1"]["requests"] == before + 3
         assert stats["upstreams"]["bad@e1"]["errors"] == 1
-        gateway.publish(config(promoted("counted", revision("c1", to(fake, "good")))))
+        gateway.publish(config(promoted("counted", revision("c1", to(fake, endpoint="good")))))
         assert list(gateway.stats()["routes"]["counted"]) == ["c1"]
         assert "bad@e1" not in gateway.stats()["upstreams"]
 
@@ -227,7 +234,7 @@ async def test_a_retired_revision_is_counted_until_it_is_drained(
     gateway: GatewayProcess, client: ClientSession
 ) -> None:
     async with upstream("hang") as slow, upstream(text="new") as new:
-        gateway.publish(config(promoted("drained", revision("d1", to(slow, "slow")))))
+        gateway.publish(config(promoted("drained", revision("d1", to(slow, endpoint="slow")))))
         ask: Json = {"model": "drained", "prompt_variables": {"question": "x"}}
         async with asyncio.TaskGroup() as tasks:
             waiting = tasks.create_task(client.post(CHAT, json=ask).__aenter__())
@@ -235,7 +242,7 @@ async def test_a_retired_revision_is_counted_until_it_is_drained(
                 if slow.requests:
                     break
                 await asyncio.sleep(0.005)
-            gateway.publish(config(promoted("drained", revision("d2", to(new, "new")))))
+            gateway.publish(config(promoted("drained", revision("d2", to(new, endpoint="new")))))
             async with client.post(CHAT, json=ask) as response:
                 assert response.headers["x-llmctl-revision"] == "d2"
             assert gateway.stats()["routes"]["drained"]["d1"]["in_flight"] == 1

@@ -171,7 +171,9 @@ async def test_errors_of_http_itself_are_json_too(client: ClientSession) -> None
 
 async def test_staged_revisions_answer_to_the_gate_alone(gateway: GatewayProcess, client: ClientSession) -> None:
     async with upstream(text="live") as live, upstream(text="next") as following:
-        gateway.publish(config(promoted("support", revision("r1", to(live)), revision("r2", to(following, "new")))))
+        gateway.publish(
+            config(promoted("support", revision("r1", to(live)), revision("r2", to(following, endpoint="new"))))
+        )
         body: Json = {"model": "support@r2", "prompt_variables": {"question": "x"}}
         async with client.post(CHAT, json=body, headers=GATE) as response:
             assert response.status == 200

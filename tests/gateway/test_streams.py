@@ -93,7 +93,7 @@ async def test_a_stream_that_breaks_ends_with_an_error_event(
     gateway: GatewayProcess, client: ClientSession, behaviour: str
 ) -> None:
     async with upstream(behaviour) as fake, upstream() as spare:
-        gateway.publish(config(promoted(behaviour, revision("r1", to(fake), to(spare, "spare")))))
+        gateway.publish(config(promoted(behaviour, revision("r1", to(fake), to(spare, endpoint="spare")))))
         async with client.post(CHAT, json={**ASK, "model": behaviour}) as response:
             text = await response.text()
         found = events(text)
@@ -112,7 +112,9 @@ async def test_before_the_first_byte_the_next_upstream_takes_over(
 ) -> None:
     async with upstream(behaviour) as bad, upstream() as spare:
         timeout = 0.2 if behaviour == "hang" else 5.0
-        gateway.publish(config(promoted("support", revision("r1", to(bad, timeout_s=timeout), to(spare, "spare")))))
+        gateway.publish(
+            config(promoted("support", revision("r1", to(bad, timeout_s=timeout), to(spare, endpoint="spare"))))
+        )
         async with client.post(CHAT, json=ASK) as response:
             assert pieces(events(await response.text())) == "one two three"
         assert response.headers["x-llmctl-endpoint"] == "spare@e1"

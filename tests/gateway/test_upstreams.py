@@ -20,7 +20,9 @@ async def test_the_next_upstream_takes_over(gateway: GatewayProcess, client: Cli
     async with upstream(behaviour) as bad, upstream(text="spare") as spare:
         timeout = 0.2 if behaviour == "hang" else 5.0
         route = f"falls-{behaviour}"
-        gateway.publish(config(promoted(route, revision("r1", to(bad, timeout_s=timeout), to(spare, "spare")))))
+        gateway.publish(
+            config(promoted(route, revision("r1", to(bad, timeout_s=timeout), to(spare, endpoint="spare"))))
+        )
         async with client.post(CHAT, json={**ASK, "model": route}) as response:
             answer = await response.json()
         assert response.status == 200
@@ -39,14 +41,14 @@ async def test_the_next_upstream_takes_over(gateway: GatewayProcess, client: Cli
 async def test_a_refused_connection_leads_on(gateway: GatewayProcess, client: ClientSession) -> None:
     async with upstream() as spare:
         nobody = f"http://127.0.0.1:{free_port()}/v1"
-        gateway.publish(config(promoted("support", revision("r1", to(nobody), to(spare, "spare")))))
+        gateway.publish(config(promoted("support", revision("r1", to(nobody), to(spare, endpoint="spare")))))
         async with client.post(CHAT, json=ASK) as response:
             assert response.status == 200
 
 
 async def test_the_clients_own_fault_is_passed_on(gateway: GatewayProcess, client: ClientSession) -> None:
     async with upstream("400") as fake, upstream() as spare:
-        gateway.publish(config(promoted("support", revision("r1", to(fake), to(spare, "spare")))))
+        gateway.publish(config(promoted("support", revision("r1", to(fake), to(spare, endpoint="spare")))))
         async with client.post(CHAT, json=ASK) as response:
             assert response.status == 400
             assert (await response.json())["error"]["type"] == "x"
@@ -59,7 +61,9 @@ async def test_when_all_fail_the_client_learns_nothing_of_them(
     gateway: GatewayProcess, client: ClientSession, first: str, second: str, status: int
 ) -> None:
     async with upstream(first) as one, upstream(second) as two:
-        route = promoted("support", revision("r1", to(one, secret="HOSTED"), to(two, "spare", secret="HOSTED")))
+        route = promoted(
+            "support", revision("r1", to(one, secret="HOSTED"), to(two, endpoint="spare", secret="HOSTED"))
+        )
         served = gateway.publish(config(route))
         async with client.post(CHAT, json=ASK) as response:
             text = await response.text()
@@ -74,7 +78,9 @@ async def test_a_missing_key_is_named_and_the_next_upstream_asked(
     gateway: GatewayProcess, client: ClientSession
 ) -> None:
     async with upstream() as keyed, upstream() as spare:
-        route = promoted("support", revision("r1", to(keyed, "keyed", secret="LOST"), to(spare, "spare")))
+        route = promoted(
+            "support", revision("r1", to(keyed, endpoint="keyed", secret="LOST"), to(spare, endpoint="spare"))
+        )
         gateway.publish(config(route))
         assert gateway.admin("GET", "/config")[1]["missing_secrets"] == ["LOST"]
         async with client.post(CHAT, json=ASK) as response:

@@ -163,8 +163,9 @@ def test_unreadable_is_never_absent() -> None:
     reading = Reading[object](unreadable={ALL: Diagnostic("supervisord does not answer")})
     seen = LiveState({**seen.readings, "endpoint": reading}, seen.gateway)
     plan = build_plan(desired(application(weights="w2")), recorded(resources), seen)
-    assert not plan.steps
+    assert steps_of(plan) == ["provision:model.tiny"]
     assert [str(d.address) for d in plan.blocked] == ["endpoint.main"]
+    assert [str(a) for a in plan.waiting] == ["endpoint.main", "route.support"]
     assert not plan.is_empty
 
 
@@ -224,3 +225,26 @@ def test_every_need_names_a_step_and_ids_are_unique(change: dict[str, object]) -
     ids = [s.id for s in plan.steps]
     assert len(ids) == len(set(ids))
     assert {need for s in plan.steps for need in s.needs} <= set(ids)
+
+
+def test_an_engine_stays_while_a_route_that_nobody_recorded_runs_on_it() -> None:
+    """An apply that died between publishing a route and recording it leaves such a one."""
+    before, after = application(), application(weights="w2")
+    known = {a: r for a, r in before.items() if a.kind not in ("route", "gate")}
+    plan = build_plan(desired(after), recorded(known), live(before))
+    retire = next(s for s in plan.steps if isinstance(s, Retire) and s.address.kind == "endpoint")
+    assert {s.id for s in plan.steps if isinstance(s, Promote)} <= set(retire.needs)
+
+
+def test_an_endpoint_revision_that_comes_back_is_changed_where_a_route_still_runs_on_it() -> None:
+    """The endpoint went on and its route could not follow: going back must not start anything anew."""
+    old, new = application(replicas=3), application(weights="w2")
+    endpoint, route = Address("endpoint", "main"), Address("route", "support")
+    stuck = {**new, route: old[route]}
+    seen = live(old)
+    plan = build_plan(desired(application()), recorded(stuck), seen)
+    step = next(s for s in plan.steps if isinstance(s, Provision) and s.address == endpoint)
+    assert (step.revision, step.action) == (old[endpoint].revision, Action.UPDATE)
+    assert [s.id for s in plan.steps if s.address == route and s.id in step.needs]
+    targeted = build_plan(desired(application()), recorded(stuck), seen, targets=(endpoint,))
+    assert route in {c.address for c in targeted.changes}

@@ -69,6 +69,14 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     return found
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and only not reaped yet does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def listening() -> set[tuple[str, int]]:
     """TCP ports that somebody listens on."""
     connections = psutil.net_connections("tcp")

@@ -151,7 +151,7 @@ class TestLlamaEndpoints(ProviderContract):
     def want(self, shared: LocalTarget, shared_project: Path) -> Json:
         spec = model_spec(shared_project)
         shared.artifacts.put_file(shared_project / spec["source"], spec["weights"]["digest"])
-        return endpoint_spec(spec["weights"])
+        return endpoint_spec(spec["weights"], replicas={"min": 2, "max": 2})
 
     @pytest.fixture
     def key(self, want: Json) -> Key:
@@ -167,7 +167,7 @@ class TestLlamaEndpoints(ProviderContract):
 
     @pytest.fixture
     def changed_want(self, want: Json) -> Json:
-        return {**want, "replicas": {"min": 1, "max": 2}}
+        return {**want, "timeouts": {"ready_s": 60.0, "drain_s": 5.0}}
 
     @pytest.fixture
     def broken_reading(self, shared: LocalTarget) -> Callable[[], AbstractContextManager[None]]:
@@ -198,7 +198,7 @@ class TestExternalEndpoints(ProviderContract):
 
     @pytest.fixture
     def changed_want(self, want: Json) -> Json:
-        return {**want, "replicas": {"min": 1, "max": 2}}
+        return {**want, "timeouts": {"ready_s": 180.0, "drain_s": 5.0}}
 
     @pytest.fixture
     def broken_reading(self, shared: LocalTarget) -> Callable[[], AbstractContextManager[None]]:

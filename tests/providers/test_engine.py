@@ -177,7 +177,7 @@ def test_what_runs_from_another_specification_is_replaced(
     shared: LocalTarget, provider: Provider[Json], live: Live[Json], spec: Json
 ) -> None:
     changed = {**spec, "options": {"slots": 1, "threads": 1}}
-    EndpointFile(KEY, changed, _port(live)).write(_file(shared))
+    EndpointFile(KEY, changed, (_port(live),)).write(_file(shared))
     assert "another specification" in _read(provider).detail
     again = provider.create(new_op(), KEY, changed)
     assert again.healthy
@@ -189,22 +189,22 @@ def test_the_revision_is_what_the_process_says(
     shared: LocalTarget, provider: Provider[Json], live: Live[Json], spec: Json
 ) -> None:
     other = provider.create(new_op(), OTHER, spec)
-    EndpointFile(KEY, spec, _port(other)).write(_file(shared))
+    EndpointFile(KEY, spec, (_port(other),)).write(_file(shared))
     found = _read(provider)
     assert not found.healthy
     assert found.revision == OTHER.revision
     assert f"it serves {OTHER}" in found.detail
     with pytest.raises(Conflict):
         provider.delete(new_op(), KEY, live)
-    EndpointFile(KEY, spec, _port(live)).write(_file(shared))
+    EndpointFile(KEY, spec, (_port(live),)).write(_file(shared))
 
 
 def test_a_crash_before_the_start_converges(shared: LocalTarget, provider: Provider[Json], spec: Json) -> None:
-    EndpointFile(KEY, spec, 1).write(_file(shared))
+    EndpointFile(KEY, spec, (1,)).write(_file(shared))
     found = _read(provider)
     assert (found.healthy, found.detail) == (False, "it was not started")
     assert provider.create(new_op(), KEY, spec).healthy
-    EndpointFile(OTHER, spec, 1).write(_file(shared, OTHER))
+    EndpointFile(OTHER, spec, (1,)).write(_file(shared, OTHER))
     provider.delete(new_op(), OTHER, _read(provider, OTHER))
     assert set(provider.read_all().found) == {KEY}
 
@@ -224,8 +224,9 @@ def test_a_process_whose_file_is_gone_is_found_and_converges(
 
 
 def test_not_ready_in_time_is_said_and_cleaned_up(shared: LocalTarget, provider: Provider[Json], spec: Json) -> None:
-    with pytest.raises(TransientError, match="not ready in the time allowed"):
+    with pytest.raises(TransientError, match=rf"endpoint {KEY} was not ready in the time allowed \(\d+ s\)") as caught:
         provider.create(new_op(0.06), KEY, spec)
+    assert "timeouts: {ready: …}" in caught.value.hint
     assert not provider.read_all().found
     assert _engines(shared) == 0
 

@@ -25,7 +25,7 @@ KEY = Key("support", "a" * 16)
 def endpoint(target: LocalTarget, project: Path) -> EndpointFile:
     model = model_spec(project)
     target.artifacts.put_file(project / "support-tiny.gguf", model["weights"]["digest"])
-    made = EndpointFile(KEY, endpoint_spec(model["weights"]), free_port())
+    made = EndpointFile(KEY, endpoint_spec(model["weights"]), (free_port(),))
     made.write(_file(target))
     return made
 
@@ -36,7 +36,7 @@ def _file(target: LocalTarget) -> Path:
 
 def _run(target: LocalTarget, identity: str, first: Path | None = None) -> tuple[int, str]:
     search = [str(path) for path in (first, Path(llmctl.__file__).parents[1]) if path]
-    command = [sys.executable, "-m", "llmctl.providers.local.engine", str(_file(target)), identity]
+    command = [sys.executable, "-m", "llmctl.providers.local.engine", str(_file(target)), "1", identity]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(search)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
     assert "Traceback" not in done.stderr
@@ -48,10 +48,10 @@ def _identity(endpoint: EndpointFile) -> str:
 
 
 def test_a_taken_port_is_named_with_its_holder(target: LocalTarget, endpoint: EndpointFile) -> None:
-    with socket.create_server(("127.0.0.1", endpoint.port)):
+    with socket.create_server(("127.0.0.1", endpoint.ports[0])):
         code, said = _run(target, _identity(endpoint))
     assert code == PORT_TAKEN
-    assert said.startswith(f"llmctl engine: error 98: port {endpoint.port} is taken by pid {os.getpid()} (")
+    assert said.startswith(f"llmctl engine: error 98: port {endpoint.ports[0]} is taken by pid {os.getpid()} (")
 
 
 def test_a_damaged_artifact_is_not_served(target: LocalTarget, endpoint: EndpointFile) -> None:
@@ -81,7 +81,7 @@ def test_another_specification_than_its_own_is_not_served(target: LocalTarget, e
 
 
 def test_a_file_that_is_gone_or_damaged_is_named(target: LocalTarget, endpoint: EndpointFile) -> None:
-    _file(target).write_text('{"format": 99, "key": "", "spec": {}, "port": 1}')
+    _file(target).write_text('{"format": 99, "key": "", "spec": {}, "ports": [1]}')
     assert "its format is 99" in _run(target, _identity(endpoint))[1]
     _file(target).unlink()
     assert _run(target, _identity(endpoint)) == (FAILED, f"llmctl engine: error 1: {_file(target)} is gone")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -17,14 +19,15 @@ from llmctl.core.protocols import Drains, Op
 from llmctl.core.resources import Key
 from llmctl.providers.local import LocalTarget
 from llmctl.providers.local.gateway import LocalGateway
-from tests.providers.conftest import endpoint_spec, external_spec, model_spec, new_op
+from tests.providers.conftest import endpoint_spec, external_spec, is_alive, model_spec, new_op, until
 from tests.providers.fake_api import CANARY, FakeApi
 
 KEY = Key("support", "a" * 16)
 
 
 def _revision(name: str, outputs: Json) -> RouteRevision:
-    upstream = Upstream("support", KEY.revision, outputs["base_url"], outputs["model"], outputs["secret"])
+    urls = tuple(outputs.get("base_urls") or [outputs["base_url"]])
+    upstream = Upstream("support", KEY.revision, urls, outputs["model"], outputs["secret"])
     messages = ({"role": "user", "content": "{{ question }}"},)
     return RouteRevision(name, messages, {"question": "string"}, {"max_tokens": 4}, (upstream,))
 
@@ -121,6 +124,25 @@ def test_a_route_is_answered_by_the_engine_and_a_staged_one_for_the_gate_alone(
     assert gateway.stats()["revision"] == config.revision
     gateway.publish(op, without_route(config, "help"), config.revision)
     assert _ask(base_url, {"model": "help", **question})[0] == 404
+
+
+def _kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    assert until(lambda: not is_alive(pid))  # until then it may take a request and lose it
+
+
+def test_while_one_replica_lives_a_route_is_answered(started: LocalTarget, project: Path, op: Op) -> None:
+    model = model_spec(project)
+    started.artifacts.put_file(project / "support-tiny.gguf", model["weights"]["digest"])
+    spec = endpoint_spec(model["weights"], replicas={"min": 2, "max": 2})
+    live = started.providers["endpoint"].create(new_op(), KEY, spec)
+    base_url = started.gateway.publish(op, _config(1, live.outputs), "").base_url
+    question = {"model": "help", "prompt_variables": {"question": "How long does shipping take?"}}
+    for killed in (0, 1):
+        [pid] = started.providers["endpoint"].read_all().found[KEY].outputs["pids"][killed : killed + 1]
+        _kill(pid)
+        assert [_ask(base_url, question)[0] for _ in range(10)] == [200] * 10
+        assert until(lambda: started.providers["endpoint"].read_all().found[KEY].healthy)
 
 
 def test_a_publish_takes_up_new_keys(clean: LocalTarget, api: FakeApi, op: Op, monkeypatch: pytest.MonkeyPatch) -> None:

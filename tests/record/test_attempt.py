@@ -337,8 +337,9 @@ def test_a_change_that_git_could_not_take_comes_before_the_next(repository: Repo
     attempt.commit(put(recorded("prompt.a")))
     lock = folder / ".git" / "refs" / "llmctl" / ENV / "attempt" / "1.lock"
     lock.write_text("")  # as a crashed git leaves it
+    attempt.commit(put(recorded("prompt.b")))
     with pytest.raises(RecordError, match="another git process"):
-        attempt.commit(put(recorded("prompt.b")))
+        attempt.close("applied", subject="x", decisions={}, rejections=())
     lock.unlink()
     attempt.commit(put(recorded("prompt.c")))
     attempt.close("applied", subject="x", decisions={}, rejections=())

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from llmctl.core.errors import LeaseLost, Locked, RecordError
@@ -129,6 +130,19 @@ def test_a_pid_that_another_process_has_now(repository: Repository, folder: Path
     with Lock(repository, ENV).acquire("b") as taken:
         assert taken.fence == held.fence + 1
     held.release()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere another boot is seen, and the lease alone counts")
+@pytest.mark.parametrize("jump_s", [-86400, 10])
+def test_a_clock_that_is_set_does_not_make_the_holder_another_process(
+    repository: Repository, folder: Path, monkeypatch: pytest.MonkeyPatch, jump_s: int
+) -> None:
+    with running(HOLD, folder, "held"):
+        boot, clock = psutil.boot_time(), time.time
+        monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot + jump_s)
+        monkeypatch.setattr(time, "time", lambda: clock() + jump_s)
+        with pytest.raises(Locked):
+            Lock(repository, ENV).acquire("b")
 
 
 @pytest.mark.parametrize("elsewhere", [{"host": "other"}, {"boot": "other"}])

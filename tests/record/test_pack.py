@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmctl.core.address import Address
 from llmctl.core.errors import RecordError
+from llmctl.core.protocols import Change
 from llmctl.record import Reader, Repository, attempt
 from llmctl.record.objects import read_objects
 from llmctl.record.pack import delta
@@ -109,3 +111,15 @@ def test_a_folder_of_this_repository_is_readable_without_our_code(repository: Re
     clone = folder.parent / "clone"
     subprocess.run(["git", "clone", "-q", "--branch", f"llmctl/{ENV}", str(folder), str(clone)], check=True)
     assert len(list((clone / "resources/prompt").iterdir())) == 120
+
+
+def test_a_first_apply_of_which_all_is_taken_back_is_recorded(repository: Repository, folder: Path) -> None:
+    journal = begin(repository, lag_s=3600.0)
+    for name in ("prompt.a", "prompt.b"):
+        journal.commit(put(recorded(name)))
+    for name in ("prompt.b", "prompt.a"):
+        journal.commit(Change(f"take back {name}", {Address.parse(name): None}))
+    journal.commit(Change("nothing is left"))
+    journal.close("failed", subject="For nothing", decisions={}, rejections=())
+    assert [c.subject for c in Reader(repository, ENV).entry(1).changes][-2:] == ["take back prompt.a", "nothing is left"]
+    git(folder, "fsck", "--strict", "--no-dangling")

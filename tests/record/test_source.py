@@ -23,16 +23,18 @@ def test_files_as_they_were(repository: Repository, folder: Path) -> None:
     git(folder, "commit", "-q", "-m", "old")
     git(folder, "tag", "v1")
     (folder / "app" / "llmops.yaml").write_text("new: 1\n")
-    found = source_at(repository, "v1", folder / "app", (".yaml", ".yml"))
-    assert found == {"llmops.yaml": b"old: 1\n", "parts/a b.yaml": b"part: 1\n"}
-    assert set(source_at(repository, "HEAD", folder, (".yaml",))) >= {"other.yaml", "app/llmops.yaml"}
+    found = source_at(repository, "v1", folder / "app")
+    weights = {"weights.gguf": b"\0" * 10}
+    assert dict(found) == {"llmops.yaml": b"old: 1\n", "parts/a b.yaml": b"part: 1\n", **weights}
+    assert "other.yaml" not in found
+    assert set(source_at(repository, "HEAD", folder)) >= {"other.yaml", "app/llmops.yaml"}
     assert (folder / "app" / "llmops.yaml").read_text() == "new: 1\n"
 
 
 @pytest.mark.parametrize("name", ["nowhere", "--all", "", "HEAD~99"])
 def test_a_revision_that_is_not_there(repository: Repository, folder: Path, name: str) -> None:
     with pytest.raises(InvalidInput, match="there is no commit"):
-        source_at(repository, name, folder, (".yaml",))
+        source_at(repository, name, folder)
 
 
 def test_a_shallow_clone_says_what_to_fetch(folder: Path, tmp_path: Path) -> None:
@@ -40,5 +42,5 @@ def test_a_shallow_clone_says_what_to_fetch(folder: Path, tmp_path: Path) -> Non
     clone = tmp_path / "shallow"
     subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{folder}", str(clone)], check=True)
     with pytest.raises(InvalidInput) as caught:
-        source_at(open_repository(clone), "HEAD~1", clone, (".yaml",))
+        source_at(open_repository(clone), "HEAD~1", clone)
     assert "shallow" in caught.value.findings[0].hint

@@ -71,6 +71,50 @@ policies:
 """
 
 
+_METRICS = """\
+      exact_match: {min: 0.95}
+      bleu: {min: 0.4, decide: point}
+      chrf: {max_drop: 0.1}
+      regex: {pattern: '^A\\d', min: 0.9}
+      json_schema: {schema: schemas/answer.json, min: 0.9}
+      latency_p50_ms: {max: 200}
+    slices: {id: {exact_match: {min: 0.5}, regex: {min: 0.1, decide: point}}}
+    concurrency: 64
+    timeouts: {request: 500ms, run: 2h}
+"""
+
+
+def _full() -> str:
+    """The good file with all that it does not use."""
+    changes = {
+        "environments:": (
+            "include: [parts/prompts.yaml, 'parts/more/*.yaml']\n"
+            "moved: [{from: route.help, to: route.support}, {from: prompt.old, to: prompt.answer}]\n\nenvironments:"
+        ),
+        "dev: {target: local}": (
+            "dev: {target: local}\n"
+            "  prod: {target: local, promote_from: dev, overrides: {prompts: {short: {protect: true}}}}"
+        ),
+        "    context: 128": (
+            "    context: 128\n    replicas: {min: 2, max: 2}\n    timeouts: {ready: 0.5h}\n    protect: false"
+        ),
+        "You are an assistant.": '"Be ${file:texts/tone.txt}."',
+        "fallback: [backup]}": "fallback: [backup], protect: true, rollout: {canary: [10, 50, 100], hold: 1.5m}}",
+        "      exact_match: {min: 0.95, max_drop: 0.02}\n      latency_p95_ms: {max: 500}\n": _METRICS,
+        "    message:": (
+            "    waivers:\n      - {resource: model.tiny, until: 2999-01-31, reason: r, approved_by: me}\n    message:"
+        ),
+    }
+    text = GOOD
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new, 1)
+    return text
+
+
+FULL = _full()
+
+
 def _lines(rows: list[dict[str, object]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
@@ -90,6 +134,7 @@ def make_project(root: Path, text: str = GOOD) -> Path:
         {"question": "a", "score": 2},
     ]
     (data / "untidy.jsonl").write_text(_lines(untidy))
+    _more_files(root)
     (data / "broken.jsonl").write_text('{"question": "a"}\n[1, 2]\n')
     (data / "notjson.jsonl").write_text('{"question": "a"}\n\n{"question": secret}\n')
     (data / "empty.jsonl").write_text("")
@@ -107,6 +152,33 @@ def make_project(root: Path, text: str = GOOD) -> Path:
     path = root / "llmops.yaml"
     path.write_text(text)
     return path
+
+
+def _more_files(root: Path) -> None:
+    """Files to include, texts and schemas."""
+    for folder in ("parts", "parts/more", "texts", "schemas"):
+        (root / folder).mkdir(exist_ok=True)
+    files = {
+        "parts/prompts.yaml": "prompts:\n  short:\n    messages: [{role: system, content: Be brief.}]\n",
+        "parts/more/routes.yaml": "routes:\n  short: {prompt: short, endpoint: support}\ngates:\n",
+        "parts/nested.yaml": "project: other\ninclude: [prompts.yaml]\nenvironments: {}\nprompt: {}\nguardrails: {}\n",
+        "parts/twice.yaml": "models:\n  tiny: {source: models/tiny.gguf}\nprompts: [answer]\n",
+        "parts/typo.yaml": "prompts:\n  typo:\n    mesages: [{role: system, content: Be brief.}]\n",
+        "parts/broken.yaml": "prompts:\n  broken: [\n",
+        "parts/empty.yaml": "# nothing yet\n",
+        "parts/secret.yaml": "models:\n  theirs: {source: 'openai:x', api_key: CANARY-in-a-part}\n",
+        "texts/help.txt": "Answer from ${env:HOME} and {{ question }}.\n",
+        "texts/tone.txt": "polite\n",
+        "schemas/answer.json": '{"type": "object", "required": ["answer"]}',
+        "schemas/wrong.json": '{"type": "objekt"}',
+        "schemas/remote.json": '{"$ref": "https://example.com/answer.json"}',
+        "schemas/broken.json": '{"type": ',
+    }
+    for name, text in files.items():
+        (root / name).write_text(text)
+    with (root / "texts" / "large.txt").open("wb") as file:
+        file.truncate(1_100_000)
+    (root / "texts" / "binary.txt").write_bytes(b"GIF89a\xff\x00")
 
 
 def resolved(path: Path, environment: str = "dev") -> Resolved:

@@ -63,7 +63,7 @@ def test_a_long_line_is_cut_around_the_place() -> None:
 )
 def test_secrets_are_masked_even_where_nothing_parses(text: str) -> None:
     source = Source("f", text)
-    shown = "\n".join(source.snippet(line + 1) for line in range(len(source.lines)))
+    shown = "\n".join(source.snippet(line + 1) for line in range(source.line_count))
     assert "CANARY" not in shown
     assert len(shown) == len(text)
 

@@ -14,17 +14,20 @@ from llmctl.core.kinds import KINDS, kind_of
 from llmctl.core.resources import Environment
 from llmctl.core.secrets import SecretRef
 from llmctl.spec import load, resolve
-from tests.spec.project import GOOD, make_project, resolved
+from tests.spec.project import FULL, GOOD, make_project, resolved
 
 CANARY = "sk-canary-8d1f"
 FIELDS = {
     "dataset": "source format columns checks license sensitivity digest bytes rows",
     "model": "source license lineage card api_key weights files",
     "prompt": "messages variables parameters",
-    "endpoint": "model model_revision engine context options replicas weights api_key",
-    "route": "prompt endpoint fallback prompt_revision template chain chain_revisions",
-    "gate": "route dataset dataset_revision dataset_digest dataset_format inputs expected metrics confidence",
-    "policy": "applies_to require severity message",
+    "endpoint": "model model_revision engine context options replicas timeouts weights api_key",
+    "route": "prompt endpoint fallback prompt_revision template chain chain_revisions rollout aliases",
+    "gate": (
+        "route dataset dataset_revision dataset_digest dataset_format inputs expected metrics slices confidence "
+        "concurrency timeouts"
+    ),
+    "policy": "applies_to require severity message waivers",
 }
 
 
@@ -32,7 +35,7 @@ def test_every_kind_has_exactly_its_fields_and_its_revision(tmp_path: Path) -> N
     desired = resolved(make_project(tmp_path)).desired
     assert {a.kind for a in desired.resources} == {kind.name for kind in KINDS}
     for address, resource in desired.resources.items():
-        assert set(resource.spec) == set(FIELDS[address.kind].split())
+        assert set(resource.spec) == {"protect", *FIELDS[address.kind].split()}
         assert resource.revision == kind_of(address.kind).revision(resource.spec)
         assert resource.where is not None
         begins = "require:" if address.kind == "policy" else f"{address.name}:"  # of a policy the rule can be wrong
@@ -69,6 +72,13 @@ def test_the_specs_hold_what_the_file_and_the_files_say(tmp_path: Path) -> None:
         "latency_p95_ms": {"max": 500.0, "decide": "interval"},
     }
     assert specs["policy.open-licence"]["severity"] == "deny"
+    assert specs["policy.open-licence"]["waivers"] == []
+    assert specs["gate.faq"]["timeouts"] == {"request_s": 60.0, "run_s": 1800.0}
+    assert (specs["gate.faq"]["concurrency"], specs["gate.faq"]["slices"]) == (16, {})
+    assert specs["endpoint.support"]["timeouts"] == {"ready_s": 180.0, "drain_s": 30.0}
+    assert specs["route.support"]["rollout"] == {"canary": [100], "hold_s": 0.0}
+    assert specs["route.support"]["aliases"] == []
+    assert not any(spec["protect"] for spec in specs.values())
 
 
 def test_a_route_holds_its_template_and_its_chain_in_order(tmp_path: Path) -> None:
@@ -77,7 +87,7 @@ def test_a_route_holds_its_template_and_its_chain_in_order(tmp_path: Path) -> No
     prompt = resources[Address("prompt", "answer")]
     endpoints = [resources[Address("endpoint", name)] for name in ("support", "backup")]
     assert route.spec["prompt_revision"] == prompt.revision
-    assert route.spec["template"] == prompt.spec
+    assert route.spec["template"] == {k: prompt.spec[k] for k in ("messages", "variables", "parameters")}
     assert [link["spec"] for link in route.spec["chain"]] == [endpoint.spec for endpoint in endpoints]
     assert route.spec["chain_revisions"] == [f"{e.address.name}@{e.revision}" for e in endpoints]
     assert set(route.needs) == {prompt.address, *(e.address for e in endpoints)}
@@ -102,7 +112,21 @@ def test_the_same_content_has_the_same_revision_anywhere(tmp_path: Path) -> None
         (("scale: 1", "scale: 0.5"), {"model.tiny", "endpoint.support", "route.support"}),
         (("min: 0.95", "min: 0.9"), {"gate.faq"}),
         (("gpt-4.1-mini", "gpt-4.1"), {"model.hosted", "endpoint.backup", "route.support"}),
-        (("severity: public", "severity: public"), set()),
+        (("sensitivity: public", "sensitivity: internal"), set()),
+        (("slots: 2}", "slots: 2}\n    replicas: {min: 3, max: 3}"), set()),
+        (("slots: 2}", "slots: 2}\n    timeouts: {ready: 10m, drain: 1m}"), set()),
+        (("slots: 2}", "slots: 2}\n    protect: true"), set()),
+        (("fallback: [backup]", "fallback: [backup], rollout: {canary: [10, 100], hold: 1m}"), set()),
+        (("expected: answer", "expected: answer\n    concurrency: 64\n    timeouts: {run: 1h}"), set()),
+        (("expected: answer", "expected: answer\n    slices: {id: {exact_match: {min: 0.5}}}"), {"gate.faq"}),
+        (("max: 500", "max: 500}\n      chrf: {min: 0.5"), {"gate.faq"}),
+        (
+            (
+                "    message:",
+                "    waivers: [{resource: model.tiny, until: 2999-01-01, reason: a, approved_by: b}]\n    message:",
+            ),
+            set(),
+        ),
     ],
 )
 def test_a_change_moves_the_revisions_of_those_it_decides(
@@ -162,3 +186,67 @@ def test_the_example_of_the_repository_resolves() -> None:
     result = resolved(path)
     assert Address("route", "support") in result.desired.resources
     assert result.warnings == ()
+
+
+def test_the_new_fields_are_resolved(tmp_path: Path) -> None:
+    specs = {str(a): r.spec for a, r in resolved(make_project(tmp_path, FULL)).desired.resources.items()}
+    assert specs["endpoint.support"]["replicas"] == {"min": 2, "max": 2}
+    assert specs["endpoint.support"]["timeouts"] == {"ready_s": 1800.0, "drain_s": 30.0}
+    assert specs["route.support"]["rollout"] == {"canary": [10, 50, 100], "hold_s": 90.0}
+    assert specs["route.support"]["protect"] is True
+    gate = specs["gate.faq"]
+    assert gate["metrics"] == {
+        "exact_match": {"min": 0.95, "decide": "interval"},
+        "bleu": {"min": 0.4, "decide": "point"},
+        "chrf": {"max_drop": 0.1, "decide": "interval"},
+        "regex": {"pattern": r"^A\d", "min": 0.9, "decide": "interval"},
+        "json_schema": {"schema": {"type": "object", "required": ["answer"]}, "min": 0.9, "decide": "interval"},
+        "latency_p50_ms": {"max": 200.0, "decide": "interval"},
+    }
+    assert gate["slices"] == {
+        "id": {"exact_match": {"min": 0.5, "decide": "interval"}, "regex": {"min": 0.1, "decide": "point"}}
+    }
+    assert (gate["concurrency"], gate["timeouts"]) == (64, {"request_s": 0.5, "run_s": 7200.0})
+    assert specs["policy.open-licence"]["waivers"] == [
+        {"resource": "model.tiny", "until": "2999-01-31", "reason": "r", "approved_by": "me"}
+    ]
+
+
+def test_a_schema_may_stand_in_the_file_and_may_hold_null(tmp_path: Path) -> None:
+    inline = "{schema: {enum: [yes, null], default: null}, min: 0.9}"
+    path = make_project(tmp_path, FULL.replace("{schema: schemas/answer.json, min: 0.9}", inline))
+    gate = resolved(path).desired.resources[Address("gate", "faq")]
+    assert gate.spec["metrics"]["json_schema"]["schema"] == {"enum": ["yes", None], "default": None}
+
+
+def test_a_schema_file_that_changes_moves_the_gate(tmp_path: Path) -> None:
+    document = load(make_project(tmp_path, FULL))
+    before = resolve(document, "dev").desired.resources
+    (tmp_path / "schemas" / "answer.json").write_text('{"type": "string"}')
+    after = resolve(document, "dev").desired.resources
+    assert {str(a) for a in before if before[a].revision != after[a].revision} == {"gate.faq"}
+
+
+def test_overrides_reach_every_new_key(tmp_path: Path) -> None:
+    overrides = """{target: local, promote_from: dev, overrides: {
+      models: {hosted: {protect: true}},
+      endpoints: {support: {replicas: {min: 3, max: 3}, timeouts: {drain: 5s}}},
+      routes: {support: {rollout: {hold: 10s}, protect: null}},
+      gates: {faq: {slices: null, concurrency: 1, timeouts: {run: 1h},
+                    metrics: {json_schema: null, regex: {pattern: x}}}},
+      policies: {open-licence: {applies_to: plan, waivers: []}}}}"""
+    path = make_project(tmp_path, FULL.replace("dev: {target: local}", f"dev: {{target: local}}\n  live: {overrides}"))
+    document = load(path)
+    assert document.environments["live"].promote_from == "dev"
+    desired = resolve(document, "live").desired
+    assert desired.environment == Environment("live", "local", 0, "dev")
+    specs = {str(a): r.spec for a, r in desired.resources.items()}
+    assert specs["model.hosted"]["protect"] is True
+    assert specs["endpoint.support"]["replicas"] == {"min": 3, "max": 3}
+    assert specs["endpoint.support"]["timeouts"] == {"ready_s": 1800.0, "drain_s": 5.0}
+    assert specs["route.support"]["rollout"] == {"canary": [10, 50, 100], "hold_s": 10.0}
+    assert specs["route.support"]["protect"] is False
+    assert (specs["gate.faq"]["slices"], specs["gate.faq"]["concurrency"]) == ({}, 1)
+    assert "json_schema" not in specs["gate.faq"]["metrics"]
+    assert specs["gate.faq"]["metrics"]["regex"]["pattern"] == "x"
+    assert specs["policy.open-licence"]["applies_to"] == "plan"

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from jsonschema import Draft202012Validator
+
 from llmctl.core.digests import Json, pretty_json
 from llmctl.spec import json_schema
 from llmctl.spec.models import FileShape
+from llmctl.spec.nodes import plain
 from llmctl.spec.reserved import KEYS
+from llmctl.spec.yaml_reader import decode, read
+from tests.spec.project import FULL, GOOD
 
 COPY = Path(__file__).parents[2] / "schema" / "llmops.schema.json"
 
@@ -52,3 +57,13 @@ def test_no_key_is_both_served_and_reserved() -> None:
     for place, keys in KEYS.items():
         served = set(shapes[f"{place.capitalize()}Shape"]["properties"])
         assert not keys & served, place
+
+
+def test_the_schema_takes_what_is_right_and_refuses_what_is_wrong() -> None:
+    validator = Draft202012Validator(json_schema())
+    for text in (GOOD, FULL):
+        tree, _, _ = read(decode(text.encode(), "llmops.yaml"))
+        assert list(validator.iter_errors(plain(tree))) == []
+    for right, wrong in (("hold: 1.5m", "hold: 90"), ("from: route.help", "form: route.help"), ("min: 0.4", "min: 4")):
+        tree, _, _ = read(decode(FULL.replace(right, wrong).encode(), "llmops.yaml"))
+        assert list(validator.iter_errors(plain(tree))) != []

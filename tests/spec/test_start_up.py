@@ -7,7 +7,21 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SLOW = ("jinja2", "aiohttp", "asyncio", "deepdiff", "git", "scipy", "rich", "psutil", "cel", "difflib", "numpy", "gguf")
+SLOW = (
+    "jinja2",
+    "aiohttp",
+    "asyncio",
+    "deepdiff",
+    "git",
+    "scipy",
+    "rich",
+    "psutil",
+    "cel",
+    "difflib",
+    "numpy",
+    "gguf",
+    "jsonschema",
+)
 
 
 def test_nothing_slow_is_imported_for_the_example() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from time import monotonic
 
-from llmctl.app.planning import desired_at, nothing_desired, plan, plan_for
+from llmctl.app.planning import EVERYTHING, Scope, desired_at, nothing_desired, plan, plan_for
+from llmctl.app.policies import refusal
 from llmctl.app.preflight import preflight
 from llmctl.app.validate import checked
 from llmctl.app.workspace import Workspace
-from llmctl.apply import ApplyResult, Reporter, Run, State, run_steps
+from llmctl.apply import ApplyResult, Reporter, Run, State, run_destroy, run_steps
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json
@@ -21,8 +23,8 @@ from llmctl.core.errors import Denied, InvalidInput, LlmctlError, Locked, Provid
 from llmctl.core.exits import ExitCode, first_that_applies
 from llmctl.core.protocols import Op
 from llmctl.core.resources import RecordState, Rejection
-from llmctl.core.steps import Action, Promote
-from llmctl.plan import Plan, moved, plan_digest, plan_json, read_plan
+from llmctl.core.steps import Action, Destroy, Promote, Step
+from llmctl.plan import Plan, SavedPlan, moved, plan_digest, plan_json, read_plan
 from llmctl.record import Action as RecordAction
 from llmctl.record import Attempt, HeldLock, Lock, find_interrupted
 from llmctl.record import Outcome as Ending
@@ -41,6 +43,7 @@ class Request:
     cancelled: Event = field(default_factory=Event)
     parallelism: int = 8
     plan_file: Path | None = None
+    scope: Scope = EVERYTHING
     rollback_to: int | None = None
     destroy: bool = False
     reason: str = ""
@@ -74,15 +77,19 @@ def apply(workspace: Workspace, request: Request) -> Outcome:
     ``ProviderError`` for what cannot be read. Later failures are in the outcome, and in the record.
     """
     workspace.repository.require_identity()
+    workspace.recorded()  # another project's record is told before anything is written
     if request.rollback_to is None and not request.destroy:
         checked(workspace.document, workspace.environment.name)  # a wrong file is told before the lock is taken
     lock = Lock(workspace.repository, workspace.environment.name)
     published = workspace.target.last_published()  # a record that was lost must not hand out old fences again
     with lock.acquire(f"llmctl {request.action}", at_least=published.fence if published else 0) as held:
         _close_interrupted(workspace, held, request)
+        saved = read_plan(request.plan_file) if request.plan_file else None
+        if saved is not None:
+            request = replace(request, scope=replace(request.scope, targets=tuple(map(str, saved.targets))))
         made = _plan(workspace, request)
-        if request.plan_file:
-            _refuse_if_stale(request.plan_file, made)
+        if request.plan_file and saved:
+            _refuse_if_stale(request.plan_file, saved, made)
         _refuse_if_denied(made)
         if made.is_empty and not (request.destroy and workspace.target.exists()):
             return Outcome(made, None, 0, ExitCode.OK)
@@ -112,11 +119,10 @@ def _plan(workspace: Workspace, request: Request) -> Plan:
     if request.rollback_to is not None:
         serial = request.rollback_to
         return plan_for(workspace, desired_at(workspace, serial), action="rollback", rollback_to=serial)
-    return plan(workspace)
+    return plan(workspace, request.scope)
 
 
-def _refuse_if_stale(file: Path, made: Plan) -> None:
-    saved = read_plan(file)
+def _refuse_if_stale(file: Path, saved: SavedPlan, made: Plan) -> None:
     name = made.desired.environment.name
     if saved.offline:
         raise InvalidInput(
@@ -142,7 +148,7 @@ def _refuse_if_stale(file: Path, made: Plan) -> None:
 
 def _refuse_if_denied(made: Plan) -> None:
     """Exit 3 and errors, before anything changed."""
-    if made.blocked:
+    if made.blocked and not made.steps:
         first = made.blocked[0]
         raise ProviderError(
             f"{first.address or 'the target'} {first.summary}",
@@ -151,13 +157,14 @@ def _refuse_if_denied(made: Plan) -> None:
         )
     reasons = [f"{d.address}: {d.summary}" + (f" ({d.detail})" if d.detail else "") for d in made.denials]
     hints = [d.hint for d in made.denials]
-    if made.action != "destroy":
-        reasons += [f"policy.{p.policy} denies {p.address}: {p.error or p.message}" for p in made.policies if p.denies]
+    if made.action != "destroy" and (denying := [refusal(result) for result in made.policies if result.denies]):
+        reasons += denying
+        hints.append("Change what the policy is about, or the policy, in a reviewed commit.")
     if reasons:
         raise Denied(
             f"{len(reasons)} reason{'s' if len(reasons) > 1 else ''} against this {made.action}; nothing was changed",
             detail="\n".join(reasons),
-            hint=hints[0] if hints else "Change what the policy is about, or the policy, in a reviewed commit.",
+            hint="\n".join(dict.fromkeys(hint for hint in hints if hint)),
         )
 
 
@@ -186,9 +193,10 @@ def _run(workspace: Workspace, request: Request, made: Plan, held: HeldLock) -> 
         cancelled=request.cancelled,
         known_evidence=workspace.reader.evidence() if made.gates else [],
         resources=dict(recorded.resources),
+        scratch=workspace.target.state_folder / "gates",
     )
     result, errors = _steps(workspace, request, run)
-    codes = [e.exit_code for e in errors]
+    codes = [*(e.exit_code for e in errors), *([ExitCode.ERROR] if made.blocked else [])]
     code = ExitCode.INTERRUPTED if request.cancelled.is_set() else first_that_applies(codes)
     held.check()
     attempt.close(
@@ -213,11 +221,12 @@ def _steps(workspace: Workspace, request: Request, run: Run) -> tuple[ApplyResul
     result: ApplyResult | None = None
     try:
         if request.destroy:
-            _effect(run, "target", "destroy", lambda: workspace.target.destroy(op))
+            end = partial(_effect, run, "target", "destroy", lambda: workspace.target.destroy(op))
+            result = run_destroy(run, request.reporter, end, parallelism=request.parallelism)
         else:
             _effect(run, "target", "start", lambda: workspace.target.start(op))
-        result = run_steps(run, request.reporter, parallelism=request.parallelism)
-        errors = [r.error for r in result.failures if r.error is not None]
+            result = run_steps(run, request.reporter, parallelism=request.parallelism)
+        errors = [r.error for r in result.failed if r.error is not None]
     except LlmctlError as error:
         return result, [error]
     return result, errors
@@ -249,7 +258,9 @@ def _subject(request: Request, made: Plan, result: ApplyResult | None, errors: l
         return f"{what}: stopped before it was done"
     said = [f"{c.address} v{c.version_after}" for c in made.changes if c.action is not Action.DELETE]
     said += [f"{c.address} deleted" for c in made.changes if c.action is Action.DELETE]
-    said += [f"{address} restored" for address in dict.fromkeys(d.address for d in made.drift)]
+    touched = {step.address for step in made.steps}
+    drifted = dict.fromkeys(d.address for d in made.drift if d.address in touched)
+    said += [f"{address} restored" for address in drifted]
     routes_first = sorted(said, key=lambda text: not text.startswith("route."))
     more = f" and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
     return f"{what}: {', '.join(routes_first[:_NAMED]) or 'nothing was left'}{more}"
@@ -265,7 +276,7 @@ def _decisions(workspace: Workspace, request: Request, made: Plan, result: Apply
         "drift": shown["drift"],
         "policies": shown["policies"],
         "source_commit": made.source_commit,
-        "source_modified": workspace.repository.is_dirty([workspace.document.path]),
+        "source_modified": workspace.repository.is_dirty(workspace.document.files),
         "steps": [
             {"id": r.step.id, "state": r.state.value, "text": r.text, "seconds": round(r.seconds, 3)}
             for r in (result.results if result else ())
@@ -274,20 +285,24 @@ def _decisions(workspace: Workspace, request: Request, made: Plan, result: Apply
 
 
 def _rejections(made: Plan, request: Request, result: ApplyResult | None, actor: str) -> tuple[Rejection, ...]:
-    """A rollback rejects the route revisions that it left, each as soon as that route is back."""
+    """A rollback rejects the route revisions that it left, each as soon as that route is back, or gone."""
     kept = made.recorded.rejections
     if request.action != "rollback" or result is None:
         return kept
-    promoted = (r.step for r in result.results if isinstance(r.step, Promote) and r.state is State.DONE)
-    back = {step.address for step in promoted if step.action is not Action.RESTORE}
+    ended = (r.step for r in result.results if isinstance(r.step, Promote | Destroy) and r.state is State.DONE)
+    away = {s.address for s in ended if s.address.kind == "route" and not _restores(s)}
     serial = made.recorded.serial + 1
     left = (
         Rejection(c.address, c.before, serial, request.reason or f"rolled back to serial {request.rollback_to}", actor)
         for c in made.changes
-        if c.address in back and c.before and c.before != c.after
+        if c.address in away and c.before and c.before != c.after
     )
     known = {(r.address, r.revision) for r in kept}
     return (*kept, *(r for r in left if (r.address, r.revision) not in known))
+
+
+def _restores(step: Step) -> bool:
+    return isinstance(step, Promote) and step.action is Action.RESTORE
 
 
 def _ci_run() -> str:
@@ -306,7 +321,7 @@ def last_good(workspace: Workspace) -> int:
     Entries that declare no route, and those whose routes were rejected, are passed over. Raises
     ``InvalidInput`` when there is none.
     """
-    now = workspace.reader.state()
+    now = workspace.recorded()
     if not now.serial:
         raise InvalidInput([Diagnostic("nothing is applied yet in this environment", hint="Run `llmctl apply` first.")])
     rejected = {(r.address, r.revision) for r in now.rejections}
@@ -352,7 +367,7 @@ def unreject(workspace: Workspace, revision: str, reason: str) -> tuple[Rejectio
     """
     workspace.repository.require_identity()
     with Lock(workspace.repository, workspace.environment.name).acquire("llmctl unreject") as held:
-        state = workspace.reader.state()
+        state = workspace.recorded()
         prefix = revision.rpartition("@")[2]
         found = [r for r in state.rejections if prefix and r.revision.startswith(prefix)]
         if len(found) != 1:

@@ -13,7 +13,7 @@ from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json
 from llmctl.core.errors import InvalidInput, ProviderError, TransientError
-from llmctl.core.resources import RecordState
+from llmctl.core.resources import Recorded, RecordState
 from llmctl.spec.report import suggestion
 
 _TIMEOUT_S = 120
@@ -63,8 +63,8 @@ class Conversation:
 
 def conversation(workspace: Workspace, route: str) -> Conversation:
     """Prepare to talk to a route that is recorded. Raises ``InvalidInput`` for one that is not."""
-    state = workspace.reader.state()
-    recorded = state.resources.get(Address("route", route))
+    state = workspace.recorded()
+    recorded = state.resources.get(Address("route", route)) or _renamed(state, route)
     if recorded is None:
         raise InvalidInput([_no_route(state, route)])
     reading = workspace.target.gateway.read()
@@ -74,6 +74,12 @@ def conversation(workspace: Workspace, route: str) -> Conversation:
             hint="`llmctl local start` starts it, `llmctl apply` restores everything; `llmctl status` tells more.",
         )
     return Conversation(reading.base_url, route, dict(recorded.spec["template"]["variables"]), f"v{recorded.version}")
+
+
+def _renamed(state: RecordState, alias: str) -> Recorded | None:
+    """The route that still answers to an old name."""
+    routes = (recorded for address, recorded in state.resources.items() if address.kind == "route")
+    return next((r for r in routes if alias in r.spec.get("aliases", ())), None)
 
 
 def _no_route(state: RecordState, route: str) -> Diagnostic:

@@ -3,34 +3,58 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from llmctl import gates, live, policy, spec
+from llmctl import gates, live, spec
+from llmctl.app.policies import judge, today
+from llmctl.app.promotion import missing_promotions, readers
 from llmctl.app.validate import checked
 from llmctl.app.workspace import Workspace
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic, Severity
-from llmctl.core.errors import RecordError
+from llmctl.core.errors import InvalidInput, RecordError
 from llmctl.core.evidence import Evidence
 from llmctl.core.resources import Desired, RecordState, Resource
 from llmctl.core.secrets import SecretRef
-from llmctl.plan import GateForecast, Plan, build_plan
-from llmctl.record import Lock, find_interrupted
+from llmctl.plan import GateForecast, Plan, as_recorded, build_plan
+from llmctl.record import Lock, find_interrupted, source_at
+from llmctl.spec.report import suggestion
 
 
-def plan(workspace: Workspace, *, offline: bool = False) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What narrows or widens a plan. ``targets`` are addresses as the user wrote them, empty for everything;
+    ``base`` is a git revision whose gates and policies judge too; ``promote_from`` an environment in which
+    artifact revisions must have passed, beside the one that the file may name."""
+
+    targets: tuple[str, ...] = ()
+    base: str = ""
+    promote_from: str = ""
+
+
+EVERYTHING = Scope()
+
+
+def plan(workspace: Workspace, scope: Scope = EVERYTHING, *, offline: bool = False) -> Plan:
     """Plan what ``llmops.yaml`` asks for. Reads only; raises ``InvalidInput`` when the file is wrong."""
     resolved, warnings = checked(workspace.document, workspace.environment.name)
     return plan_for(
-        workspace, resolved.desired, action="apply", offline=offline, warnings=warnings, secrets=resolved.secrets
+        workspace,
+        resolved.desired,
+        scope,
+        action="apply",
+        offline=offline,
+        warnings=warnings,
+        secrets=resolved.secrets,
     )
 
 
 def plan_for(
     workspace: Workspace,
     desired: Desired,
+    scope: Scope = EVERYTHING,
     *,
     action: str,
     offline: bool = False,
@@ -39,11 +63,12 @@ def plan_for(
     secrets: Iterable[tuple[Address, SecretRef]] = (),
 ) -> Plan:
     """Plan any desired state: the file's, an earlier entry's (rollback), or none at all (destroy)."""
-    recorded = workspace.reader.state()
-    seen = None if offline else live.read(workspace.target)
+    recorded = workspace.recorded()
+    seen = None if offline else workspace.read_live(desired, recorded)
     notes = [*warnings, *_unfinished(workspace), *_moved_port(workspace, seen)]
     if seen is not None and action != "destroy":
         _refuse_if_live_is_ahead(workspace, recorded)
+    base = _rules_at(workspace, scope.base) if scope.base else None
     made = build_plan(
         desired,
         recorded,
@@ -52,15 +77,44 @@ def plan_for(
         gated=action == "apply",
         rollback_to=rollback_to,
         source_commit=workspace.repository.head_commit(),
+        targets=_targets(scope.targets, desired, recorded),
+        base=base,
+        base_name=scope.base,
     )
     notes += _unset(workspace, secrets) if made.steps else []
     known = workspace.reader.evidence() if made.gates else []
     return replace(
         made,
         gates=tuple(_with_cached(forecast, made, known) for forecast in made.gates),
-        policies=_policies(desired),
+        policies=judge(made, desired, base, today()),
+        denials=(*made.denials, *_not_promoted(workspace, made, scope)),
         warnings=tuple(notes),
     )
+
+
+def _targets(asked: Iterable[str], desired: Desired, recorded: RecordState) -> tuple[Address, ...]:
+    known = {*desired.resources, *recorded.resources}
+    found = []
+    for text in asked:
+        try:
+            address = Address.parse(text)
+        except ValueError:
+            address = None
+        if address is None or address not in known:
+            hint = suggestion(text, [str(a) for a in sorted(known)], "resources")
+            raise InvalidInput([Diagnostic(f"there is no resource {text!r}", hint=hint)])
+        found.append(address)
+    return tuple(dict.fromkeys(found))
+
+
+def _rules_at(workspace: Workspace, revision: str) -> Mapping[Address, Resource]:
+    """The gates and policies that the file had in another git revision."""
+    files = source_at(workspace.repository, revision, workspace.root)
+    return spec.base_rules(workspace.document, files, workspace.environment.name, base=revision)
+
+
+def _not_promoted(workspace: Workspace, made: Plan, scope: Scope) -> tuple[Diagnostic, ...]:
+    return missing_promotions(made, readers(workspace), scope.promote_from)
 
 
 def desired_at(workspace: Workspace, serial: int) -> Desired:
@@ -140,20 +194,17 @@ def _unset(workspace: Workspace, secrets: Iterable[tuple[Address, SecretRef]]) -
     ]
 
 
-def _policies(desired: Desired) -> tuple[policy.PolicyResult, ...]:
-    specs = {a.name: r.spec for a, r in desired.resources.items() if a.kind == "policy"}
-    return policy.evaluate(specs, desired.resources, desired.environment, project=desired.project)
-
-
 def _with_cached(forecast: GateForecast, made: Plan, known: list[Evidence]) -> GateForecast:
-    resource = made.desired.resources[forecast.gate]
+    """The forecast with the verdict that recorded evidence gives already, where its key still stands."""
+    gate = as_recorded(made, forecast.gate) if forecast.as_recorded else made.desired.resources[forecast.gate]
+    assert gate is not None  # a forecast is of a gate that is declared, or recorded
     request = gates.GateRequest(
         gate=forecast.gate.name,
-        gate_revision=resource.revision,
-        spec=resource.spec,
+        gate_revision=gate.revision,
+        spec=gate.spec,
         route_revision=forecast.revision,
         baseline_revision=forecast.baseline,
         rows=(),
     )
     cached = gates.find_cached(request, [e for e in known if e.gate == forecast.gate.name])
-    return replace(forecast, cached=cached.verdict.value if cached else "")
+    return replace(forecast, cached=cached.verdict.value, cached_at=cached.measured_at) if cached else forecast

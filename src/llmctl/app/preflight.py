@@ -44,18 +44,22 @@ def _unset_secrets(workspace: Workspace, made: Plan) -> list[Diagnostic]:
 
 
 def _engine_that_cannot_load(made: Plan) -> list[Diagnostic]:
-    """Asked in a process of its own, as the engine will run: a missing library is told before anything changes."""
+    """A missing library is told before anything changes."""
     starts = {s.address for s in made.steps if isinstance(s, Provision) and s.address.kind == "endpoint"}
     engines = {made.desired.resources[a].spec["engine"] for a in starts if a in made.desired.resources}
-    if "llama.cpp" not in engines:
-        return []
+    reason = why_engine_cannot_load() if "llama.cpp" in engines else ""
+    return [Diagnostic(reason, detail="Nothing was changed.")] if reason else []
+
+
+def why_engine_cannot_load() -> str:
+    """What keeps llama.cpp from being loaded, and what to do; "" when nothing does. Asked in a process of its own,
+    as the engine will run."""
     command = [sys.executable, "-m", "llmctl.providers.local.engine", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode == 0:
-        return []
+        return ""
     reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
-    cause = reason.partition("llmctl engine: error ")[2].partition(": ")[2]
-    return [Diagnostic(cause or reason, detail="Nothing was changed.")]
+    return reason.partition("llmctl engine: error ")[2].partition(": ")[2] or reason
 
 
 def _taken_port(workspace: Workspace) -> list[Diagnostic]:

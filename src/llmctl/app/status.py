@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from llmctl import live
 from llmctl.app.planning import in_progress, plan_for
 from llmctl.app.workspace import Workspace
 from llmctl.core.address import Address
+from llmctl.core.digests import Json
+from llmctl.core.kinds import Role, kind_of
 from llmctl.core.resources import Desired, Key, RecordState, Resource
 from llmctl.plan import Drift, Plan
 from llmctl.plan.drift import observe
@@ -39,6 +41,17 @@ class EndpointStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ResourceStatus:
+    """What is recorded of a kind of a plug-in, as it was read back."""
+
+    address: Address
+    version: int
+    healthy: bool
+    detail: str
+    outputs: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """A process of the target."""
 
@@ -60,6 +73,7 @@ class Status:
     gateway: str  # "serving", "down" or why it cannot be read
     routes: tuple[RouteStatus, ...]
     endpoints: tuple[EndpointStatus, ...]
+    resources: tuple[ResourceStatus, ...]
     processes: tuple[Process, ...]
     drift: tuple[Drift, ...]
     unreadable: tuple[str, ...]
@@ -69,8 +83,8 @@ class Status:
 
 def status(workspace: Workspace) -> Status:
     """Read everything, decide nothing."""
-    state = workspace.reader.state()
-    seen = live.read(workspace.target)
+    state = workspace.recorded()
+    seen = workspace.read_live(state)
     observed = observe(state, seen, frozenset())
     working, interrupted = in_progress(workspace)
     gateway = seen.gateway
@@ -82,6 +96,7 @@ def status(workspace: Workspace) -> Status:
         gateway=gateway.unreadable or ("serving" if gateway.running else "down"),
         routes=tuple(_routes(state, seen)),
         endpoints=tuple(_endpoints(state, seen)),
+        resources=tuple(_resources(state, seen)),
         processes=tuple(
             Process(p.name, p.pid, p.state.value, p.uptime, p.detail) for p in workspace.target.processes()
         ),
@@ -138,9 +153,19 @@ def _endpoints(state: RecordState, seen: live.LiveState) -> list[EndpointStatus]
     return rows
 
 
+def _resources(state: RecordState, seen: live.LiveState) -> Iterator[ResourceStatus]:
+    for address, was in sorted(state.resources.items()):
+        if kind_of(address.kind).role is Role.RESOURCE:
+            key = Key(address.name)
+            there, unreadable = seen.find(address.kind, key), seen.unreadable(address.kind, key)
+            detail = there.detail if there else unreadable.summary if unreadable else "it is gone"
+            outputs = there.outputs if there else {}
+            yield ResourceStatus(address, was.version, bool(there and there.healthy), detail, outputs)
+
+
 def drift(workspace: Workspace) -> Plan:
     """A plan that only restores what was recorded: its drift is what differs."""
-    state = workspace.reader.state()
+    state = workspace.recorded()
     resources = {a: Resource(a, r.spec, r.revision, r.needs) for a, r in state.resources.items()}
     desired = Desired(workspace.document.project, workspace.environment, resources, str(workspace.root))
     return plan_for(workspace, desired, action="apply")

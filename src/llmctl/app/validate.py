@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from llmctl import gates, policy, spec
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic, Severity, in_order
 from llmctl.core.errors import InvalidInput
-from llmctl.core.resources import Desired
+from llmctl.core.resources import Desired, Resource
 
 
 def checked(document: spec.Document, environment: str) -> tuple[spec.Resolved, tuple[Diagnostic, ...]]:
@@ -17,7 +18,7 @@ def checked(document: spec.Document, environment: str) -> tuple[spec.Resolved, t
     Returns what was resolved and all warnings. Raises ``InvalidInput`` with every error.
     """
     resolved = spec.resolve(document, environment)
-    findings = [*_policies(resolved.desired)]
+    findings = [*_policies(resolved.desired), *_gates(resolved.desired)]
     if any(d.is_error for d in findings):
         raise InvalidInput(in_order(findings))
     return resolved, (*document.warnings, *resolved.warnings, *findings, *_too_small(resolved.desired))
@@ -47,6 +48,16 @@ def _policies(desired: Desired) -> list[Diagnostic]:
     ]
 
 
+def _gates(desired: Desired) -> list[Diagnostic]:
+    """What the scorers themselves refuse, for example a schema that refers to one that is not there."""
+    return [
+        Diagnostic(what, where=resource.where, address=address, hint=hint)
+        for address, resource in desired.resources.items()
+        if address.kind == "gate"
+        for what, hint in gates.spec_findings(resource.spec)
+    ]
+
+
 def _too_small(desired: Desired) -> list[Diagnostic]:
     """Warn when a dataset cannot prove its gate's threshold even with a perfect score."""
     found = []
@@ -62,6 +73,14 @@ def _too_small(desired: Desired) -> list[Diagnostic]:
                 address=address,
                 hint="Add rows, lower the threshold, or write `decide: point` for that metric.",
             )
-            for line in gates.too_small(resource.spec, dataset.spec["rows"])
+            for line in gates.too_small(resource.spec, dataset.spec["rows"], _slices(desired, resource, dataset))
         ]
     return found
+
+
+def _slices(desired: Desired, gate: Resource, dataset: Resource) -> dict[str, dict[str, int]]:
+    """The rows of each slice of a gate; the dataset is read for it only when the gate has slices."""
+    if not gate.spec["slices"]:
+        return {}
+    rows = spec.dataset_rows(Path(desired.root, dataset.spec["source"]), dataset.spec["format"])
+    return gates.slice_counts(gate.spec, (row for _, row in rows))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from llmctl import record, spec
+from llmctl import live, record, spec
 from llmctl.core.diagnostics import Diagnostic
-from llmctl.core.errors import InvalidInput
-from llmctl.core.resources import Environment
+from llmctl.core.errors import InvalidInput, RecordError
+from llmctl.core.resources import Desired, Environment, RecordState
 from llmctl.providers.local import LocalTarget
 
 
@@ -36,6 +36,23 @@ class Workspace:
     @cached_property
     def target(self) -> LocalTarget:
         return LocalTarget(self.root, self.document.project, self.environment)
+
+    def recorded(self) -> RecordState:
+        """What is recorded of the environment; raises ``RecordError`` when that is another project's record."""
+        state = self.reader.state()
+        if state.serial and state.project != self.document.project:
+            name = self.environment.name
+            raise RecordError(
+                f"llmctl/{name} is the record of project {state.project}, and this file is of {self.document.project}",
+                hint=f"Two projects in one repository need environments of different names, "
+                f"for example `{self.document.project}-{name}`; a project keeps the name that it was applied with.",
+            )
+        return state
+
+    def read_live(self, *states: Desired | RecordState) -> live.LiveState:
+        """What runs, with the kinds of plug-ins that these states name; raises ``LlmctlError`` when one is missing."""
+        self.target.serve(address for state in states for address in state.resources)
+        return live.read(self.target)
 
 
 def open_workspace(file: str | None, environment: str | None) -> Workspace:

@@ -7,25 +7,26 @@ from dataclasses import replace
 from functools import partial
 from threading import Event
 
-from llmctl.apply.effects import QUICK_S, Effects
+from llmctl.apply.attempts import Attempts
+from llmctl.apply.effects import DRAIN_S, QUICK_S, Effects, key_of
 from llmctl.apply.report import Reporter, State, StepResult
-from llmctl.core import gateway_config as gw
 from llmctl.core.diagnostics import Diagnostic, Severity
-from llmctl.core.errors import LlmctlError, Locked, ProviderError
+from llmctl.core.errors import Conflict, LlmctlError, Locked, ProviderError
 from llmctl.core.kinds import Role, kind_of
+from llmctl.core.protocols import Change, Op
 from llmctl.core.resources import Key
-from llmctl.core.steps import Promote, Provision, Stage
+from llmctl.core.steps import Action, Promote, Provision, Stage
 from llmctl.graph import dependents, users_of
 from llmctl.plan.routes import chain_keys
 
-Undo = Callable[[], None]
+Undo = Callable[[Op], None]
 
 
 def compensate(
     effects: Effects, results: list[StepResult], reporter: Reporter
 ) -> tuple[list[StepResult], list[Diagnostic]]:
-    """Undo, in reverse: routes that were staged and not promoted, endpoint revisions that nothing uses, and
-    the record of artifacts that nothing uses.
+    """Undo, in reverse: routes that were staged and not promoted, endpoint revisions that nothing uses, what was
+    made or changed of plug-ins for nothing, and the record of artifacts that nothing uses. A rename stays.
 
     Returns the results of undone steps, and a warning for each that could not be undone: the next apply
     finds what is left and takes it away. Nothing is done once the lock is lost.
@@ -35,8 +36,10 @@ def compensate(
     undone: list[StepResult] = []
     warnings: list[Diagnostic] = []
     for result, undo in _to_undo(effects, results):
+        # Not `run.cancelled`: after Ctrl-C is when this matters.
+        op = effects.run.op(result.step, partial(reporter.progress, result.step), QUICK_S + DRAIN_S, cancelled=Event())
         try:
-            undo()
+            Attempts(effects.run.clock).run(op, partial(undo, op))
         except Locked as error:
             warnings.append(Diagnostic(error.summary, Severity.WARNING, hint="The next apply cleans up."))
             break
@@ -59,34 +62,22 @@ def _to_undo(effects: Effects, results: list[StepResult]) -> Iterator[tuple[Step
         if result.state is State.SKIPPED:
             continue
         if isinstance(step, Stage) and step.address not in promoted:
-            yield result, partial(_unstage, effects, step)
+            yield result, partial(effects.traffic.shift_back, step)
         elif isinstance(step, Provision) and not step.restores:
             waiting: set[str] = dependents(users, [step.id])
             in_vain = result.state is State.FAILED or not unfinished.isdisjoint(waiting)
-            if in_vain and not _in_use(effects, step):
+            if not in_vain:
+                continue
+            if kind_of(step.address.kind).role is Role.RESOURCE:
+                if not isinstance(result.error, Conflict):  # which says that it is somebody else's now
+                    yield result, partial(_put_back, effects, step)
+            elif not _in_use(effects, step):
                 yield result, partial(_unprovision, effects, step)
-
-
-def _unstage(effects: Effects, step: Stage) -> None:
-    """Back to 100 % of what is recorded, also when the promotion itself was published and not recorded."""
-    op = effects.run.op(step, lambda _: None, QUICK_S, cancelled=Event())
-    name = step.address.name
-    was = effects.run.resources.get(step.address)
-
-    def edit(config: gw.GatewayConfig) -> gw.GatewayConfig:
-        route = config.routes.get(name)
-        if route is None:
-            return config
-        if was is not None and was.revision in route.revisions:
-            return gw.promoted(config, name, was.revision)
-        return gw.without_revision(gw.shifted_back(config, name), name, step.revision)
-
-    effects.rollout.change(op, edit)
 
 
 def _in_use(effects: Effects, step: Provision) -> bool:
     """Whether what is recorded now, or was before, has this very revision in it."""
-    was = effects.run.plan.recorded.resources.get(step.address)
+    was = effects.run.before.get(step.address)
     if was is not None and was.revision == step.revision:
         return True
     name, revision = step.address.name, step.revision
@@ -102,28 +93,49 @@ def _in_use(effects: Effects, step: Provision) -> bool:
     return False
 
 
-def _refuse_while_served(effects: Effects, key: Key) -> None:
+def _refuse_while_served(effects: Effects, step: Provision, key: Key, op: Op) -> None:
     """What the gateway says counts here, and not the record: a route may have been promoted and not recorded."""
-    for route in effects.rollout.current().routes.values():
+    for route in effects.traffic.rollout.current(step, op).routes.values():
         for revision in route.revisions.values():
             if any((u.endpoint, u.revision) == (key.name, key.revision) for u in revision.upstreams):
                 raise ProviderError(f"route {route.name} still uses endpoint {key}")
 
 
-def _unprovision(effects: Effects, step: Provision) -> None:
-    """Delete an endpoint revision again; an artifact's content stays in the store and only its record goes back.
+def _unprovision(effects: Effects, step: Provision, op: Op) -> None:
+    """Delete an endpoint revision again; an artifact's content stays in the store and only its record goes back."""
+    if kind_of(step.address.kind).role is Role.DEPLOYMENT:
+        key = key_of(step.address, step.revision)
+        _refuse_while_served(effects, step, key, op)
+        effects.delete(step, op, effects.live(step, op, key))
+    _record_as_before(effects, step)
 
-    The revision keeps its version, so that no number ever means two things.
+
+def _put_back(effects: Effects, step: Provision, op: Op) -> None:
+    """The live thing of a plug-in as it was recorded before; nothing where there was none.
+
+    Only where our own change is what is there. What was adopted is not ours to delete.
     """
+    was = effects.run.before.get(step.address)
+    live = effects.live(step, op, key_of(step.address, step.revision))
+    if live is not None and live.revision == step.revision:
+        if was is not None and live.state != was.spec:
+            with effects.run.effect(step, "update", {"key": str(live.key)}):
+                effects.run.inventory.update(step, op, live, was.spec, was.revision)
+        elif was is None and step.action is not Action.ADOPT:
+            effects.delete(step, op, live)
+    _record_as_before(effects, step)
+
+
+def _record_as_before(effects: Effects, step: Provision) -> None:
+    """The revision keeps its version, so that no number ever means two things."""
     address = step.address
-    if kind_of(address.kind).role is Role.DEPLOYMENT:
-        _refuse_while_served(effects, Key(address.name, step.revision))
-        op = effects.run.op(step, lambda _: None, QUICK_S, cancelled=Event())
-        effects.delete_endpoint(step, Key(address.name, step.revision), op)
     recorded = effects.run.resources.get(address)
     if recorded is None or recorded.revision != step.revision:
         return
-    was = effects.run.plan.recorded.resources.get(address)
+    was = effects.run.before.get(address)
+    if recorded == was:
+        return
     before = replace(was, revisions=recorded.revisions) if was else None
     trailers = (("Resource", str(address)), ("Revision", step.revision))
-    effects.record(f"take back {address}@{step.revision[:8]}", {address: before}, trailers)
+    subject = f"take back {address}@{step.revision[:8]}"
+    effects.run.commit(Change(subject, resources={address: before}, trailers=trailers))

@@ -2,90 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from threading import Event, Lock
-from time import monotonic, time
+from collections.abc import Mapping
+from typing import Any
 
+from llmctl.apply.proof import blocked, gate_request, judging
 from llmctl.apply.report import GateReport
-from llmctl.apply.rollout import Edit, Rollout
-from llmctl.core import gateway_config as gw
+from llmctl.apply.run import Run, trailers
+from llmctl.apply.traffic import Traffic, split
 from llmctl.core.address import Address
 from llmctl.core.digests import Json
-from llmctl.core.errors import GateBlocked, ProviderError
-from llmctl.core.evidence import Evidence, Verdict
+from llmctl.core.errors import ProviderError
 from llmctl.core.kinds import Role, kind_of
-from llmctl.core.protocols import Change, Drains, Journal, Op, Target
-from llmctl.core.resources import Key, Recorded, Spec
-from llmctl.core.steps import Action, Destroy, Promote, Provision, Retire, RunGate, Shift, Stage, Step
-from llmctl.gates import GateRequest, Row
+from llmctl.core.protocols import Change, Op
+from llmctl.core.resources import Key, Live, Recorded, Spec
+from llmctl.core.steps import Action, Destroy, Move, Promote, Provision, Retire, RunGate, Shift, Stage, Step
 from llmctl.gates import run as run_gate
-from llmctl.plan import Plan
 from llmctl.plan.changes import next_version
-from llmctl.plan.routes import chain_keys, route_revision
-from llmctl.spec import dataset_rows
+from llmctl.plan.routes import chain_keys
 
-PROVISION_S = 180.0
 QUICK_S = 60.0
-LEASE_S = 60.0
+READY_S = 180.0
 DRAIN_S = 30.0
+GATE_S = 1800.0
 
-Progress = Callable[[str], None]
-
-
-@dataclass
-class Run:
-    """One apply in progress: the plan, where it acts, and what is recorded so far.
-
-    ``resources`` changes as steps are committed; ``mutex`` guards it, because steps run in parallel.
-    """
-
-    plan: Plan
-    target: Target
-    journal: Journal
-    serial: int
-    fence: int
-    check_lease: Callable[[], None]
-    on_gate: Callable[[GateReport], None]
-    cancelled: Event = field(default_factory=Event)
-    known_evidence: list[Evidence] = field(default_factory=list)
-    resources: dict[Address, Recorded] = field(default_factory=dict)
-    mutex: Lock = field(default_factory=Lock)
-
-    _outputs: dict[Key, Spec] | None = None
-
-    @property
-    def environment(self) -> str:
-        return self.plan.desired.environment.name
-
-    def reachable(self) -> dict[Key, Spec]:
-        """How each live endpoint revision is reached: read once, then kept up with what the steps do."""
-        with self.mutex:
-            if self._outputs is None:
-                reading = self.target.providers["endpoint"].read_all()
-                self._outputs = {key: live.outputs for key, live in reading.found.items() if live.healthy}
-            return dict(self._outputs)
-
-    def reach(self, key: Key, outputs: Spec | None) -> None:
-        """An endpoint revision came (with its outputs) or went (None)."""
-        self.reachable()
-        with self.mutex:
-            assert self._outputs is not None
-            self._outputs.pop(key, None)
-            if outputs is not None:
-                self._outputs[key] = outputs
-
-    def op(self, step: Step, progress: Progress, seconds: float, *, cancelled: Event | None = None) -> Op:
-        return Op(
-            idempotency_key=f"{self.environment}/{self.serial}/{step.id}",
-            deadline_s=monotonic() + seconds,
-            cancelled=cancelled or self.cancelled,
-            progress=progress,
-            check_lease=self.check_lease,
-            serial=self.serial,
-            fence=self.fence,
-        )
+_LIVE = (Role.ARTIFACT, Role.DEPLOYMENT, Role.RESOURCE)  # roles with a provider of their own
 
 
 class Effects:
@@ -93,91 +33,109 @@ class Effects:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.rollout = Rollout(run.target.gateway, run.environment)
+        self.traffic = Traffic(run)
 
-    def perform(self, step: Step, progress: Progress) -> str:
+    def allowed_s(self, step: Step) -> float:
+        """How long a step may take, all its tries together, in seconds."""
+        match step:
+            case Provision() if kind_of(step.address.kind).role in _LIVE:
+                return _timeout(self.run.spec_of(step.address, step.revision), "ready_s", READY_S)
+            case RunGate():
+                return QUICK_S + _timeout(judging(self.run, step).spec, "run_s", GATE_S)
+            case Shift():
+                return QUICK_S + step.hold_s
+            case Retire() | Destroy():
+                return QUICK_S + self._drain_s(step.address, step.revision)
+            case _:
+                return QUICK_S
+
+    def perform(self, step: Step, op: Op) -> str:
         """Do one step. Raises ``LlmctlError``; a step type that is not known raises ``TypeError``."""
         match step:
+            case Move():
+                return self._move(step, op)
             case Provision():
-                return self._provision(step, progress)
+                return self._provision(step, op)
             case Stage():
-                return self._stage(step, progress)
+                self.traffic.stage(step, op)
+                return f"reachable as {step.address.name}@{step.revision} for the gate"
             case RunGate():
-                return self._run_gate(step, progress)
+                return self._run_gate(step, op)
             case Shift():
-                return self._shift(step, progress)
+                self.traffic.shift(step, op)
+                return split(step)
             case Promote():
-                return self._promote(step, progress)
+                return self._promote(step, op)
             case Retire():
-                return self._retire(step, progress)
+                return self._retire(step, op)
             case Destroy():
-                return self._destroy(step, progress)
+                return self._destroy(step, op)
             case _:
                 raise TypeError(f"unknown step {step!r}")
 
-    # -- provision ------------------------------------------------------------------------------
+    # -- making ---------------------------------------------------------------------------------
 
-    def _provision(self, step: Provision, progress: Progress) -> str:
+    def _move(self, step: Move, op: Op) -> str:
+        """The same content under the new name, and then no longer under the old one."""
+        recorded = self.run.before[step.address]
         role = kind_of(step.address.kind).role
-        if role in (Role.ARTIFACT, Role.DEPLOYMENT):
-            self._create(step, progress)
+        if role is Role.ROUTE:
+            self.traffic.rename(step, op)
+        elif role is Role.ARTIFACT:
+            key = Key(step.address.name, step.revision)
+            with self.run.effect(step, "create", {"key": str(key)}):
+                self.run.inventory.create(step, op, key, self._wanted(step.address, recorded.spec), step.revision)
+            self.delete(step, op, self.live(step, op, Key(step.origin.name, step.revision)))
+        elif role is not Role.RULE:
+            raise ProviderError(f"{step.origin} runs under its name and cannot be moved to {step.address}")
+        self._commit(step, f"move {step.origin} to {step.address}", {step.address: recorded, step.origin: None})
+        return f"was {step.origin}"
+
+    def _provision(self, step: Provision, op: Op) -> str:
+        role = kind_of(step.address.kind).role
+        if role in _LIVE:
+            self._make(step, op)
         if step.restores:
             self._commit(step, f"restore {step.address}", {})
             return "restored"
         if role is Role.ROUTE:
-            wanted = self._gateway_revision(step.address, step.revision)
-            op = self.run.op(step, progress, QUICK_S)
-            # Also when it looks the same: the gateway reads its secrets anew, and one of them may be another now.
-            self._publish(step, op, "update", lambda config: gw.staged(config, step.address.name, wanted), always=True)
-        recorded = self.record_desired(step.address)
+            self.traffic.update(step, op)
+        recorded = self._desired(step.address)
         self._commit(step, f"{step.action.value} {step.address} v{recorded.version}", {step.address: recorded})
         return f"v{recorded.version}" if role is not Role.DEPLOYMENT else f"{recorded.revision[:8]} runs"
 
-    def _create(self, step: Provision, progress: Progress) -> None:
-        provider = self.run.target.providers[step.address.kind]
-        op = self.run.op(step, progress, PROVISION_S)
-        key = Key(step.address.name, step.revision)
-        want = self._wanted_state(step)
-        was = provider.read_all().found.get(key) if step.action is Action.UPDATE else None
-        if was is not None and not was.healthy:
-            was = None  # its content or process is gone: made anew
-        intent = self.run.journal.intend(step.id, "create", {"key": str(key)})
-        live = provider.create(op, key, want) if was is None else provider.update(op, key, was, want)
-        if live.revision != step.revision:
-            raise ProviderError(
-                f"{step.address}: revision {live.revision or 'unknown'} is there after creating {step.revision}",
-                hint="The provider gave an inconsistent result; this is a defect of the provider.",
-            )
-        if step.address.kind == "endpoint":
-            self.run.reach(key, live.outputs)
-        self.run.journal.done(intent, "ok", {})
+    def _make(self, step: Provision, op: Op) -> None:
+        key = key_of(step.address, step.revision)
+        want = self._wanted(step.address, self.run.spec_of(step.address, step.revision))
+        was = self._changed_in_place(step, op, key)
+        with self.run.effect(step, "create" if was is None else "update", {"key": str(key)}):
+            if was is None:
+                self.run.inventory.create(step, op, key, want, step.revision)
+            else:
+                self.run.inventory.update(step, op, was, want, step.revision)
 
-    def _wanted_state(self, step: Provision) -> Json:
-        spec = self._spec_of_revision(step.address, step.revision)
-        if kind_of(step.address.kind).role is Role.ARTIFACT:
+    def _changed_in_place(self, step: Provision, op: Op, key: Key) -> Live[Json] | None:
+        """What is to be updated; None when it is to be created, or adopted."""
+        if kind_of(step.address.kind).role is Role.RESOURCE:
+            new = step.action in (Action.CREATE, Action.ADOPT)
+            return None if new else self.live(step, op, key)
+        if step.action is not Action.UPDATE:
+            return None
+        was = self.live(step, op, key)
+        return was if was is not None and was.healthy else None  # ill, its content or process is gone: made anew
+
+    def _wanted(self, address: Address, spec: Spec) -> Json:
+        if kind_of(address.kind).role is Role.ARTIFACT:
             return {"spec": spec, "root": self.run.plan.desired.root}
         return spec
 
-    def _spec_of_revision(self, address: Address, revision: str) -> Spec:
-        """The spec of a revision: desired, recorded, or one that a route of either still uses."""
-        desired = self.run.plan.desired.resources.get(address)
-        if desired and desired.revision == revision:
-            return desired.spec
-        recorded = self.run.plan.recorded.resources.get(address)
-        if recorded and recorded.revision == revision:
-            return recorded.spec
-        states = (self.run.plan.recorded.resources, self.run.plan.desired.resources)
-        for resource in (r for state in states for a, r in state.items() if a.kind == "route"):
-            for link in resource.spec["chain"]:
-                if (link["endpoint"], link["revision"]) == (address.name, revision):
-                    spec: Spec = link["spec"]
-                    return spec
-        raise ProviderError(f"{address}: nothing is recorded of revision {revision}")
+    def live(self, step: Step, op: Op, key: Key) -> Live[Json] | None:
+        return self.run.inventory.find(step, op, step.address.kind, key)
 
-    def record_desired(self, address: Address) -> Recorded:
+    def _desired(self, address: Address) -> Recorded:
         """What the record will say of a desired resource, with its version."""
         want = self.run.plan.desired.resources[address]
-        was = self.run.plan.recorded.resources.get(address)
+        was = self.run.versions_of(address)
         known = was.revisions if was else ()
         return Recorded(
             address,
@@ -188,193 +146,137 @@ class Effects:
             revisions=known if want.revision in known else (*known, want.revision),
         )
 
-    # -- routes ---------------------------------------------------------------------------------
-
-    def _gateway_revision(self, address: Address, revision: str) -> gw.RouteRevision:
-        """The gateway's form of a route revision, with the addresses that its endpoints have now."""
-        spec = self._spec_of_revision(address, revision)
-        outputs = self.run.reachable()
-        for key in chain_keys(spec):
-            if key not in outputs:
-                raise ProviderError(f"{address} needs endpoint {key}, which does not run", hint="Run `llmctl status`.")
-        return route_revision(spec, revision, outputs)
-
-    def _stage(self, step: Stage, progress: Progress) -> str:
-        op = self.run.op(step, progress, QUICK_S)
-        staged = self._gateway_revision(step.address, step.revision)
-        self._publish(step, op, "stage", lambda config: gw.staged(config, step.address.name, staged))
-        return f"reachable as {step.address.name}@{step.revision} for the gate"
-
-    def _shift(self, step: Shift, progress: Progress) -> str:
-        op = self.run.op(step, progress, QUICK_S)
-        weights = {revision: share for revision, share in step.weights if share}
-        lease = gw.Lease(self.run.serial, self.run.fence, expires_at=time() + LEASE_S)
-        self._publish(step, op, "shift", lambda config: gw.shifted(config, step.address.name, weights, lease))
-        return ", ".join(f"{share} % {revision[:8]}" for revision, share in step.weights)
-
-    def _promote(self, step: Promote, progress: Progress) -> str:
-        op = self.run.op(step, progress, QUICK_S)
-        name = step.address.name
+    def _promote(self, step: Promote, op: Op) -> str:
         if step.action is Action.RESTORE:
-            wanted = self._gateway_revision(step.address, step.revision)
-            route = gw.Route(name, {step.revision: wanted}, {step.revision: 100}, step.revision)
-            restored = partial(gw.with_route, route=route)
-            self._publish(step, op, "restore", restored, always=True)
+            self.traffic.restore(step, op)
             self._commit(step, f"restore {step.address}", {})
             return "restored as recorded"
-        was = self.run.plan.recorded.resources.get(step.address)
-        keep = was.revision if was else ""
-        self._publish(step, op, "promote", lambda config: gw.promoted(config, name, step.revision, keep))
-        recorded = self.record_desired(step.address)
+        self.traffic.promote(step, op)
+        recorded = self._desired(step.address)
         self._commit(step, f"promote {step.address} v{recorded.version}", {step.address: recorded})
         return f"v{recorded.version} serves"
 
-    def _publish(self, step: Step, op: Op, effect: str, edit: Edit, *, always: bool = False) -> None:
-        intent = self.run.journal.intend(step.id, effect, {"gateway": str(step.address)})
-        changed = self.rollout.change(op, edit, always=always)
-        self.run.journal.done(intent, "ok" if changed else "already so", {})
+    # -- proving --------------------------------------------------------------------------------
 
-    # -- gates ----------------------------------------------------------------------------------
-
-    def _baseline(self, step: RunGate) -> str:
+    def _baseline(self, step: RunGate, op: Op) -> str:
         """The revision to compare with, "" when it could not be brought back: nothing is live then."""
-        route = self.rollout.current().routes.get(step.route.name)
+        route = self.traffic.rollout.current(step, op).routes.get(step.route.name)
         if not step.baseline or route is None or step.baseline not in route.revisions:
             return ""
-        spec = self.run.plan.recorded.resources[step.route].spec
-        return step.baseline if self.run.reachable().keys() >= set(chain_keys(spec)) else ""
+        keys = chain_keys(self.run.before[step.route].spec)
+        return step.baseline if all(self.traffic.runs(step, op, key) for key in keys) else ""
 
-    def _run_gate(self, step: RunGate, progress: Progress) -> str:
-        request = gate_request(self.run, step, self._baseline(step))
-        intent = self.run.journal.intend(step.id, "run gate", {"route": f"{step.route}@{step.revision}"})
-        result = run_gate(
-            request,
-            self.run.target.gateway.gate_access(),
-            self.run.target.artifacts,
-            self.run.known_evidence,
-            progress=lambda done, total: progress(f"{done}/{total} samples"),
-            cancelled=self.run.cancelled,
-        )
-        evidence = result.evidence
-        self.run.journal.done(intent, evidence.verdict.value, {"evidence": evidence.digest})
+    def _run_gate(self, step: RunGate, op: Op) -> str:
+        request = gate_request(self.run, step, self._baseline(step, op))
+        access = self.traffic.rollout.access(step, op)
+        with self.run.effect(step, "run gate", {"route": f"{step.route}@{step.revision}"}) as ended:
+            result = run_gate(
+                request,
+                access,
+                self.run.target.artifacts,
+                self.run.known_evidence,
+                **_limits(judging(self.run, step).spec),
+                resume=self.run.scratch,
+                progress=lambda done, total: op.progress(f"{done}/{total} samples"),
+                cancelled=op.cancelled,
+            )
+            evidence = result.evidence
+            verdict = evidence.verdict.value
+            ended(verdict, {"evidence": evidence.digest})
         self.run.on_gate(GateReport(evidence, result.worst, result.cached))
-        verdict = evidence.verdict.value
+        judge = f"gate {step.address.name}{' as recorded' if step.as_recorded else ''}"
         change = Change(
-            f"gate {step.address.name} {verdict} for {step.route}@{step.revision[:8]}",
+            f"{judge} {verdict} for {step.route}@{step.revision[:8]}",
             evidence=(evidence,),
-            trailers=(*self._trailers(step), ("Gate", f"{step.address.name} {verdict} {evidence.digest}")),
+            trailers=(*trailers(step), ("Gate", f"{step.address.name} {verdict} {evidence.digest}")),
         )
-        self.run.check_lease()
-        self.run.journal.commit(change)
+        self.run.commit(change)
         if evidence.verdict.blocks:
-            raise _blocked(step, evidence)
+            raise blocked(step, evidence)
         return f"{verdict} on {evidence.samples} samples"
 
     # -- taking away ----------------------------------------------------------------------------
 
-    def _retire(self, step: Retire, progress: Progress) -> str:
-        op = self.run.op(step, progress, QUICK_S + DRAIN_S)
-        name = step.address.name
+    def _retire(self, step: Retire, op: Op) -> str:
         if step.address.kind == "route":
-            edit: Edit = partial(gw.without_route, name=name)
-            if step.revision:
-                edit = partial(gw.without_revision, name=name, revision=step.revision)
-            self._publish(step, op, "retire", edit)
+            self.traffic.remove(step, op, step.revision)
         else:
-            self.delete_endpoint(step, Key(name, step.revision), op)
+            self._delete_known(step, op, Key(step.address.name, step.revision))
         what = f"{step.address}@{step.revision[:8]}".rstrip("@")
         self._commit(step, f"retire {what}", {})
         return f"{step.revision[:8] or 'it'} is gone"
 
-    def delete_endpoint(self, step: Step, key: Key, op: Op) -> None:
-        """Drain and delete one endpoint revision; one that is gone already is done."""
-        provider = self.run.target.providers["endpoint"]
-        was = provider.read_all().found.get(key)
-        if was is None:
-            return
-        self._drain(key, op)
-        self.run.reach(key, None)
-        intent = self.run.journal.intend(step.id, "delete", {"key": str(key)})
-        provider.delete(op, key, was)
-        self.run.journal.done(intent, "ok", {})
-
-    def _drain(self, key: Key, op: Op) -> None:
-        """Wait until no request is in flight to an endpoint revision, a bounded time."""
-        gateway = self.run.target.gateway
-        if not isinstance(gateway, Drains):
-            return
-        until = min(op.deadline_s, monotonic() + DRAIN_S)
-        pause = Event()
-        while monotonic() < until and gateway.in_flight(key) > 0:
-            op.progress("waiting for requests in flight")
-            pause.wait(0.05)
-
-    def _destroy(self, step: Destroy, progress: Progress) -> str:
-        op = self.run.op(step, progress, QUICK_S + DRAIN_S)
-        name = step.address.name
-        if self.run.plan.action == "destroy":
+    def _destroy(self, step: Destroy, op: Op) -> str:
+        role, name = kind_of(step.address.kind).role, step.address.name
+        if role is Role.RESOURCE:
+            self._delete_known(step, op, Key(name))
+        elif self.run.plan.action == "destroy":
             pass  # the target is gone as a whole already; this only records what that means
-        elif step.address.kind == "route":
-            self._publish(step, op, "delete", lambda config: gw.without_route(config, name))
-        elif step.address.kind == "endpoint":
-            for key in sorted(self.run.target.providers["endpoint"].read_all().found):
-                if key.name == name:
-                    self.delete_endpoint(step, key, op)
+        elif role is Role.ROUTE:
+            self.traffic.remove(step, op)
+        elif role is Role.DEPLOYMENT:
+            found = self.run.inventory.keys(step, op, step.address.kind, name)
+            for key in sorted({*found, Key(name, step.revision)}):
+                self._delete_known(step, op, key)
         # Artifacts stay in the store: a rollback may need them. `destroy` takes the whole store away.
         self._commit(step, f"delete {step.address}", {step.address: None})
         return "deleted"
 
+    def _delete_known(self, step: Retire | Destroy, op: Op, key: Key) -> None:
+        """Delete what is live or, where it is not listed, what is known of it.
+
+        A provider that lists half must not make llmctl forget the other half, and to delete what is really
+        gone costs nothing.
+        """
+        was = self.live(step, op, key)
+        if was is None:
+            try:
+                spec = self.run.spec_of(step.address, step.revision)
+            except ProviderError:
+                return
+            was = Live(key, spec, step.revision)
+        self.delete(step, op, was)
+
+    def delete(self, step: Step, op: Op, was: Live[Json] | None) -> None:
+        """Delete one live thing, drained first if it serves; one that is gone already is done."""
+        if was is None:
+            return
+        if kind_of(step.address.kind).role is Role.DEPLOYMENT:
+            self.traffic.drain(step, op, was.key, self._drain_s(step.address, was.key.revision))
+        with self.run.effect(step, "delete", {"key": str(was.key)}):
+            self.run.inventory.delete(step, op, was)
+
+    def _drain_s(self, address: Address, revision: str) -> float:
+        if kind_of(address.kind).role is not Role.DEPLOYMENT:
+            return 0.0
+        try:
+            return _timeout(self.run.spec_of(address, revision), "drain_s", DRAIN_S)
+        except ProviderError:
+            return DRAIN_S  # a stray, of which nothing is recorded
+
     # -- recording ------------------------------------------------------------------------------
 
-    def _trailers(self, step: Step) -> tuple[tuple[str, str], ...]:
-        revision = getattr(step, "revision", "")
-        return (("Resource", str(step.address)), *((("Revision", revision),) if revision else ()))
-
     def _commit(self, step: Step, subject: str, resources: Mapping[Address, Recorded | None]) -> None:
-        self.run.check_lease()
-        self.record(subject, resources, self._trailers(step))
-
-    def record(
-        self, subject: str, resources: Mapping[Address, Recorded | None], trailers: tuple[tuple[str, str], ...]
-    ) -> None:
-        """Put a change of resources into the attempt, and remember it for the steps that follow."""
-        self.run.journal.commit(Change(subject, resources=resources, trailers=trailers))
-        with self.run.mutex:
-            for address, recorded in resources.items():
-                if recorded is None:
-                    self.run.resources.pop(address, None)
-                else:
-                    self.run.resources[address] = recorded
+        self.run.commit(Change(subject, resources=resources, trailers=trailers(step)))
 
 
-def gate_request(run: Run, step: RunGate, baseline: str) -> GateRequest:
-    """What the gate's runner needs: the gate's spec and the rows of its dataset, from the artifact store."""
-    gate = run.plan.desired.resources[step.address]
-    path = run.target.artifacts.path(gate.spec["dataset_digest"])
-    rows = tuple(Row.of(line, values) for line, values in dataset_rows(path, gate.spec["dataset_format"]))
-    return GateRequest(
-        gate=step.address.name,
-        gate_revision=gate.revision,
-        spec=gate.spec,
-        route_revision=step.revision,
-        baseline_revision=baseline,
-        rows=rows,
-    )
+def key_of(address: Address, revision: str) -> Key:
+    """The live key of a revision: plug-ins have one live thing a name, all others one a revision."""
+    return Key(address.name) if kind_of(address.kind).role is Role.RESOURCE else Key(address.name, revision)
 
 
-def _blocked(step: RunGate, evidence: Evidence) -> GateBlocked:
-    failed = evidence.verdict is Verdict.FAIL
-    bad = [j for j in evidence.judgements if j.verdict.blocks]
-    detail = "\n".join(
-        f"{j.metric} {j.rule} {j.threshold:g}: measured {j.estimate:.4g}, "
-        f"between {j.lower:.4g} and {j.upper:.4g} at {j.confidence:.0%} on {j.samples} samples"
-        for j in bad
-    )
-    more = max((j.samples_needed for j in bad), default=0)
-    settle = f"{more} rows would settle it. " if more else ""
-    undecided = f"Too few rows to tell. {settle}Add rows, or loosen the threshold in a reviewed commit."
-    return GateBlocked(
-        f"{step.address} {'failed' if failed else 'could not decide'} for {step.route}@{step.revision[:8]}",
-        detail=detail,
-        hint="Look at the worst rows; change the model, the prompt or the data." if failed else undecided,
-    )
+def _timeout(spec: Spec, name: str, default: float) -> float:
+    """A timeout in seconds; ``default`` where the spec is of before there was one."""
+    value = (spec.get("timeouts") or {}).get(name)
+    return default if value is None else float(value)
+
+
+def _limits(spec: Spec) -> dict[str, Any]:
+    """How a gate asks, for ``gates.run``, which has defaults of its own for what an old spec lacks."""
+    timeouts = spec.get("timeouts") or {}
+    limits = {
+        "concurrency": spec.get("concurrency"),
+        "request_timeout_s": timeouts.get("request_s"),
+        "run_timeout_s": timeouts.get("run_s"),
+    }
+    return {name: value for name, value in limits.items() if value is not None}

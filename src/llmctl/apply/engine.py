@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from time import monotonic
 
+from llmctl.apply.attempts import Attempts
 from llmctl.apply.compensate import compensate
-from llmctl.apply.effects import Effects, Run
+from llmctl.apply.effects import Effects
 from llmctl.apply.report import ApplyResult, GateReport, Reporter, State, StepResult
+from llmctl.apply.run import Run
+from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic, Severity
-from llmctl.core.errors import LlmctlError, ProviderError
+from llmctl.core.errors import Interrupted, LlmctlError, ProviderError
+from llmctl.core.kinds import Role, kind_of
+from llmctl.core.resources import Key, Recorded
 from llmctl.core.signals import HEAR_S
-from llmctl.core.steps import Action, Promote, Provision, RunGate, Step
+from llmctl.core.steps import Action, Move, Promote, Provision, RunGate, Step
 from llmctl.graph import users_of
+from llmctl.plan.routes import endpoint_keys
 
 PARALLELISM = 8
 
@@ -34,11 +40,34 @@ def run_steps(run: Run, reporter: Reporter, *, parallelism: int = PARALLELISM) -
     run.on_gate = heard
     effects = Effects(run)
     results = _Scheduler(run, effects, reporter).run_all(parallelism)
-    superseded = _superseded(results)
+    superseded = _superseded(results, run.resources)
     undone, warnings = compensate(effects, list(results.values()), reporter)
     for result in undone:
         results[result.step.id] = result
     return ApplyResult(tuple(results.values()), dict(run.resources), tuple(gates), (*superseded, *warnings))
+
+
+def run_destroy(
+    run: Run, reporter: Reporter, end_target: Callable[[], None], *, parallelism: int = PARALLELISM
+) -> ApplyResult:
+    """Interpret the steps of a destroy. ``end_target`` takes the target away as a whole; what it raises is raised.
+
+    What plug-ins have goes before that, through their providers; only they need each other. The target stays
+    when one of them cannot be deleted. All other steps record what its end means.
+    """
+    made = run.plan
+    theirs = {s.id for s in made.steps if kind_of(s.address.kind).role is Role.RESOURCE}
+    run.plan = replace(made, steps=tuple(s for s in made.steps if s.id in theirs))
+    first = run_steps(run, reporter, parallelism=parallelism)
+    if not first.ok:
+        return first
+    end_target()
+    others = [s for s in made.steps if s.id not in theirs]
+    run.plan = replace(
+        made, steps=tuple(replace(s, needs=tuple(n for n in s.needs if n not in theirs)) for s in others)
+    )
+    rest = run_steps(run, reporter, parallelism=parallelism)
+    return replace(rest, results=(*first.results, *rest.results))
 
 
 class _Scheduler:
@@ -66,9 +95,9 @@ class _Scheduler:
             while self._ready or running:
                 while self._ready and len(running) < parallelism:
                     step = self._steps[heapq.heappop(self._ready)[1]]
-                    reason = self._hopeless(step)
-                    if reason:
-                        self._ended(StepResult(step, State.SKIPPED, reason))
+                    skipped = self._hopeless(step)
+                    if skipped:
+                        self._ended(skipped)
                     else:
                         running[pool.submit(self._one, step)] = step
                 if running:
@@ -80,24 +109,36 @@ class _Scheduler:
     def _push(self, step_id: str) -> None:
         heapq.heappush(self._ready, (self._order[step_id], step_id))
 
-    def _hopeless(self, step: Step) -> str:
-        """Why a step is not to be started, "" when it is."""
-        failed = next((need for need in step.needs if self.results[need].state is not State.DONE), "")
-        return f"needs {failed}" if failed else "interrupted" if self.run.cancelled.is_set() else ""
+    def _hopeless(self, step: Step) -> StepResult | None:
+        """The result of a step that is not to be started, None when it is."""
+        missing = [self.results[need] for need in step.needs if self.results[need].state is not State.DONE]
+        root = next((r.because or r.step.id for r in missing if r.because or r.state is State.FAILED), "")
+        if root:
+            ended = "was interrupted" if isinstance(self.results[root].error, Interrupted) else "failed"
+            return StepResult(step, State.SKIPPED, f"needs {root}, which {ended}", because=root)
+        if missing or self.run.cancelled.is_set():
+            return StepResult(step, State.SKIPPED, "interrupted")
+        return None
 
     def _one(self, step: Step) -> StepResult:
-        begun = monotonic()
-        self.reporter.started(step)
+        clock = self.run.clock
+        begun = clock.now()
+        attempts = Attempts(clock)
+
+        def failed(error: LlmctlError) -> StepResult:
+            return StepResult(step, State.FAILED, error.summary, clock.now() - begun, error, attempts.made)
+
         try:
-            self.run.check_lease()
-            text = self.effects.perform(step, lambda line: self.reporter.progress(step, line))
+            self.reporter.started(step)
+            op = self.run.op(step, lambda line: self.reporter.progress(step, line), self.effects.allowed_s(step))
+            text = attempts.run(op, lambda: self.effects.perform(step, op))
         except LlmctlError as error:
-            return StepResult(step, State.FAILED, error.summary, monotonic() - begun, error)
+            return failed(error)
         except Exception as error:  # noqa: BLE001 - a defect in one step must not keep the others from being recorded
             summary = f"{step.id}: unexpected {type(error).__name__}: {error}"
-            defect = ProviderError(summary, hint="This is a defect in llmctl or in a provider; please report it.")
-            return StepResult(step, State.FAILED, summary, monotonic() - begun, defect)
-        return StepResult(step, State.DONE, text, monotonic() - begun)
+            hint = "This is a defect in llmctl or in a provider; please report it."
+            return failed(ProviderError(summary, hint=hint))
+        return StepResult(step, State.DONE, text, clock.now() - begun, tries=attempts.made)
 
     def _ended(self, result: StepResult) -> None:
         self.results[result.step.id] = result
@@ -108,19 +149,24 @@ class _Scheduler:
                 self._push(user)
 
 
-def _superseded(results: dict[str, StepResult]) -> list[Diagnostic]:
+def _superseded(results: dict[str, StepResult], recorded: Mapping[Address, Recorded]) -> list[Diagnostic]:
     """What could not be brought back, and was replaced by something new since, is a warning and no failure.
 
-    That holds when nothing but restoring failed, and every route that was touched has a new revision now.
+    That holds when nothing but restoring failed, and nothing that is recorded now is or uses what is missing.
     """
-    promotes = [r for r in results.values() if isinstance(r.step, Promote)]
-    replaced = {r.step.address for r in promotes if r.state is State.DONE and not _restores(r.step)}
     failed = [r for r in results.values() if r.state is State.FAILED]
-    if not failed or not all(_restores(r.step) for r in failed) or not {r.step.address for r in promotes} <= replaced:
+    missing = {i: r for i, r in results.items() if _restores(r.step) and r.state is not State.DONE}
+    if not failed or not all(_restores(r.step) for r in failed):
         return []
-    for step_id, result in results.items():
-        if _restores(result.step) and result.state is not State.DONE:
-            results[step_id] = replace(result, state=State.REPLACED, error=None)
+    names = {r.step.origin: r.step.address for r in results.values() if isinstance(r.step, Move)}
+    used = endpoint_keys(recorded)
+    for step in (r.step for r in missing.values()):
+        now = recorded.get(names.get(step.address, step.address))
+        serves = step.address.kind == "endpoint" and Key(step.address.name, step.revision) in used
+        if serves or (now is not None and now.revision == step.revision):
+            return []
+    for step_id, result in missing.items():
+        results[step_id] = replace(result, state=State.REPLACED, error=None)
     detail = "A new revision has taken over; its gates had nothing live to compare it with."
     return [Diagnostic(f"{r.step.id}: {r.text}", Severity.WARNING, detail=detail) for r in failed]
 

@@ -32,13 +32,19 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """One step's end. ``text`` says what was done; ``error`` is set when it failed."""
+    """One step's end. ``text`` says what was done; ``error`` is set when it failed.
+
+    ``tries`` counts how often it was begun, 0 for a step that was skipped or was not ours to begin. ``because``
+    is set for a skipped step: the id of the failed step at the bottom, "" when the apply was interrupted.
+    """
 
     step: Step
     state: State
     text: str = ""
     seconds: float = 0.0
     error: LlmctlError | None = None
+    tries: int = 0
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +66,27 @@ class ApplyResult:
     warnings: tuple[Diagnostic, ...] = ()
 
     @property
-    def failures(self) -> list[StepResult]:
-        return [r for r in self.results if r.state is State.FAILED]
+    def done(self) -> list[StepResult]:
+        """What happened, and stays."""
+        return self._in(State.DONE)
+
+    @property
+    def failed(self) -> list[StepResult]:
+        """What was begun and did not succeed; each has its ``error``."""
+        return self._in(State.FAILED)
+
+    @property
+    def skipped(self) -> list[StepResult]:
+        """What was not begun; ``because`` names the failed step that each goes back to."""
+        return self._in(State.SKIPPED)
+
+    @property
+    def undone(self) -> list[StepResult]:
+        """What had succeeded and was taken back, because it was for nothing."""
+        return self._in(State.UNDONE)
+
+    def _in(self, state: State) -> list[StepResult]:
+        return [r for r in self.results if r.state is state]
 
     @property
     def ok(self) -> bool:

@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Lock
 
+from llmctl.apply.calls import as_gateway_reading, bounded
+from llmctl.apply.clock import Clock
 from llmctl.core.errors import Conflict, ProviderError, TransientError
 from llmctl.core.gateway_config import GatewayConfig
-from llmctl.core.protocols import GatewayControl, Op
+from llmctl.core.protocols import GateAccess, GatewayControl, Op
+from llmctl.core.steps import Step
 
 Edit = Callable[[GatewayConfig], GatewayConfig]
 _TRIES = 3
 
 
-class Rollout:
-    """Serialises the steps of several routes on one gateway configuration."""
+@dataclass(eq=False)
+class _Wish:
+    """An edit that a step waits for, and what became of it."""
 
-    def __init__(self, control: GatewayControl, environment: str) -> None:
+    step: Step
+    op: Op
+    edit: Edit
+    always: bool
+    changed: bool = False
+    error: Exception | None = None
+
+
+class Rollout:
+    """Serialises the steps of several routes on one gateway configuration. ``step`` only names it in messages."""
+
+    def __init__(self, control: GatewayControl, environment: str, clock: Clock) -> None:
         self._control = control
         self._environment = environment
-        self._mutex = Lock()
+        self._clock = clock
+        self._mutex = Lock()  # held while one publishes
+        self._guard = Lock()
+        self._waiting: list[_Wish] = []
 
-    def current(self) -> GatewayConfig:
+    def current(self, step: Step, op: Op) -> GatewayConfig:
         """What the gateway serves. Raises ``ProviderError`` when that is not known."""
-        reading = self._control.read()
+        what = f"{step.id}: read of the gateway"
+        reading = as_gateway_reading(what, bounded(self._clock, op, what, self._control.read))
         if reading.unreadable:
             raise TransientError(f"the gateway cannot be read: {reading.unreadable}")
         if not reading.running:
@@ -34,23 +53,62 @@ class Rollout:
             raise TransientError(f"the gateway's replicas serve {len(served)} different configurations")
         return next(iter(served.values()))
 
-    def change(self, op: Op, edit: Edit, *, always: bool = False) -> bool:
+    def access(self, step: Step, op: Op) -> GateAccess:
+        """How a gate reaches what is staged."""
+        return bounded(self._clock, op, f"{step.id}: gate_access of the gateway", self._control.gate_access)
+
+    def change(self, step: Step, op: Op, edit: Edit, *, always: bool = False) -> bool:
         """Publish ``edit`` of what is served; when that is what is served already, only with ``always``.
 
-        A conflict means that somebody published meanwhile: the edit is made again on what is there then.
+        Edits of other steps that come while one is published wait, and go out together as the next one: a
+        publication costs as much as there are routes.
         """
+        mine = _Wish(step, op, edit, always)
+        with self._guard:
+            self._waiting.append(mine)
         with self._mutex:
-            for attempt in range(_TRIES):
-                current = self.current()
-                wanted = edit(current)
-                if wanted == current and not always:
-                    return False
-                wanted = replace(wanted, environment=self._environment, serial=op.serial, fence=op.fence)
-                try:
-                    self._control.publish(op, wanted, expected=current.revision)
-                except Conflict:
-                    if attempt + 1 == _TRIES:
-                        raise
-                    continue
-                return True
-        raise AssertionError("unreachable")
+            with self._guard:
+                together = self._waiting if mine in self._waiting else []
+                self._waiting = [] if together else self._waiting
+            if together:
+                self._fulfil(together)
+        if mine.error is not None:
+            raise mine.error
+        return mine.changed
+
+    def _fulfil(self, wishes: list[_Wish]) -> None:
+        """Publish all, or else each by itself: what is wrong with one must not keep the others back.
+
+        Together they have the time of the one that has most: another one's may be almost over.
+        """
+        try:
+            self._publish_all(wishes, max(wishes, key=lambda wish: wish.op.deadline_s))
+        except Exception as error:  # noqa: BLE001 - it is the other steps' error too, and is raised there
+            if len(wishes) > 1:
+                for wish in wishes:
+                    self._fulfil([wish])
+            else:
+                wishes[0].error = error
+
+    def _publish_all(self, wishes: list[_Wish], by: _Wish) -> None:
+        """A conflict means that somebody published meanwhile: the edits are made again on what is there then."""
+        step, op = by.step, by.op
+        for attempt in range(_TRIES):
+            current = edited = self.current(step, op)
+            for wish in wishes:
+                before, edited = edited, wish.edit(edited)
+                wish.changed = wish.always or edited != before
+            if not any(wish.changed for wish in wishes):
+                return
+            wanted = replace(edited, environment=self._environment, serial=op.serial, fence=op.fence)
+            try:
+                self._publish(step, op, wanted, current.revision)
+                return
+            except Conflict:
+                if attempt + 1 == _TRIES:
+                    raise
+
+    def _publish(self, step: Step, op: Op, wanted: GatewayConfig, expected: str) -> None:
+        what = f"{step.id}: publish to the gateway"
+        answer = bounded(self._clock, op, what, lambda: self._control.publish(op, wanted, expected=expected))
+        as_gateway_reading(what, answer)

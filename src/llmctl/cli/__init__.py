@@ -11,14 +11,19 @@ import importlib
 import io
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from llmctl import __version__
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 #: name: (module with a click command called `command`, one line for `llmctl --help`)
 COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("init", "Start a project: a small application that works."),
+    "doctor": ("doctor", "Check this machine and the project, and name what to do."),
     "validate": ("validate", "Check llmops.yaml and every file that it refers to."),
     "schema": ("schema", "Print the JSON Schema of llmops.yaml, for editors."),
     "plan": ("plan", "Show what would change, why, and which gates would prove it."),
@@ -33,13 +38,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "unreject": ("unreject", "Allow a revision again that a rollback left behind."),
     "unlock": ("unlock", "End the lock of a command that hangs."),
     "audit": ("audit", "Read and verify the record: log, show, verify."),
+    "gate": ("gate", "Run gates by hand; nothing is recorded."),
+    "policy": ("policy", "List, explain and test the policies of llmops.yaml."),
+    "promote": ("promote", "Apply to one environment what has passed in another."),
+    "completion": ("completion", "Print the script that completes llmctl in your shell."),
 }
 
 #: Commands that the design names and this version does not serve.
 NOT_YET = frozenset(
     (
-        *("init", "doctor", "gate", "review", "dataset", "rollout", "promote", "approve", "state", "import", "gc"),
-        *("keys", "observe", "policy", "lineage", "report"),
+        *("review", "dataset", "rollout", "approve", "state", "import", "gc"),
+        *("keys", "observe", "lineage", "report"),
     )
 )
 
@@ -66,6 +75,14 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        from click.shell_completion import CompletionItem
+
+        commands = [
+            CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)
+        ]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -74,6 +91,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
+        if ctx.resilient_parsing:  # a shell completes: nothing is said of a wrong command line
+            return super().resolve_command(ctx, args)
         if name in NOT_YET:
             raise click.UsageError(f"`llmctl {name}` is not served yet.", ctx)
         if name and not name.startswith("-") and name not in COMMANDS:
@@ -101,12 +120,16 @@ def cli() -> None:
 def main() -> NoReturn:
     """Entry point: runs the command and exits with a code of DESIGN section 5."""
     # Short-lived and allocation-heavy: collecting garbage early costs more than the memory it saves.
-    gc.set_threshold(200_000, 50, 50)
+    gc.set_threshold(5_000_000, 50, 50)
     from llmctl.cli.errors import exit_code_of
 
-    # A terminal that cannot show a sign gets `?` for it and not a traceback.
+    # A terminal that cannot show a sign gets what stands for it, or `?`, and not a traceback.
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
+            from llmctl.cli.views.signs import FALLBACK
+
+            stream.reconfigure(errors=FALLBACK)
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="replace")
     try:
         result = cli.main(prog_name="llmctl", standalone_mode=False)

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from llmctl.cli.completing import addresses, environments
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -34,12 +36,14 @@ def project_options(function: F) -> F:
             "environment",
             metavar="ENV",
             envvar="LLMCTL_ENV",
+            shell_complete=environments,
             help="Environment; needed when the file has several.",
         ),
         click.option(
             "-f",
             "--file",
             metavar="FILE",
+            type=click.Path(),
             envvar="LLMCTL_FILE",
             help="The file; default: llmops.yaml here or in a parent folder.",
         ),
@@ -54,3 +58,12 @@ def json_option(function: F) -> F:
 
 
 yes_option = click.option("-y", "--yes", is_flag=True, envvar="LLMCTL_YES", help="Do not ask.")
+
+target_option = click.option(
+    "--target",
+    "targets",
+    metavar="ADDRESS",
+    multiple=True,
+    shell_complete=addresses,
+    help="Only this resource and what it needs; may be repeated.",
+)

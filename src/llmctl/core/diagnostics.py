@@ -67,14 +67,14 @@ _WIDTH = 160  # columns of a snippet; longer lines are cut around the place
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Text from a file must not move the terminal's cursor, colour it or turn it around."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _snippet(where: SourceRange) -> tuple[str, int, int]:
     """The line as shown, where the marks begin (from 0) and how many there are."""
-    line = _printable(where.snippet.replace("\t", " ").rstrip())
+    line = printable(where.snippet.replace("\t", " ").rstrip())
     start = where.column - 1
     length = max(1, where.end_column - where.column)
     if len(line) > _WIDTH:
@@ -97,16 +97,16 @@ def render_plain(diagnostic: Diagnostic) -> str:
     """
     where, address = diagnostic.where, diagnostic.address
     gutter = " " * (len(str(where.line)) if where else 1)
-    lines = [f"{diagnostic.severity.value}: {_printable(diagnostic.summary)}"]
+    lines = [f"{diagnostic.severity.value}: {printable(diagnostic.summary)}"]
     if where:
-        lines.append(f"{gutter}--> {_printable(str(where))}" + (f" ({address})" if address else ""))
+        lines.append(f"{gutter}--> {printable(str(where))}" + (f" ({address})" if address else ""))
         if where.snippet.strip():
             line, start, length = _snippet(where)
             lines += [f"{gutter} |", f"{where.line} | {line}", f"{gutter} | {' ' * start}{'^' * length}"]
     elif address:
         lines.append(f"{gutter}--> {address}")
     for label, text in (("note", diagnostic.detail), ("help", diagnostic.hint)):
-        first, *rest = _printable(text).split("\n")
+        first, *rest = printable(text).split("\n")
         if first:
             lines.append(f"{gutter} = {label}: {first}")
             lines += [f"{gutter}   {line}" for line in rest]

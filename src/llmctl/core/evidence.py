@@ -44,6 +44,7 @@ class Judgement:
     method: str
     verdict: Verdict
     samples_needed: int = 0
+    slice: str = ""  # "language=de" when only those rows were judged, "" for all
 
     def to_json(self) -> dict[str, Json]:
         return {
@@ -58,6 +59,7 @@ class Judgement:
             "method": self.method,
             "verdict": self.verdict.value,
             "samples_needed": self.samples_needed,
+            "slice": self.slice,
         }
 
     @classmethod

@@ -6,7 +6,7 @@ serves it and gives it back when asked. Secrets are not in it: an upstream names
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from llmctl.core.digests import Json, revision
@@ -16,11 +16,11 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """One OpenAI-compatible server: an endpoint revision as the gateway reaches it."""
+    """One endpoint revision as the gateway reaches it: OpenAI-compatible servers that answer alike."""
 
     endpoint: str  # endpoint name
     revision: str  # endpoint revision
-    base_url: str  # up to and including /v1
+    base_urls: tuple[str, ...]  # one a replica, each up to and including /v1
     model: str  # the model name that the upstream expects
     secret: str = ""  # name of the API key in the gateway's secrets file; "" when none is needed
     timeout_s: float = 60.0
@@ -29,7 +29,7 @@ class Upstream:
         return {
             "endpoint": self.endpoint,
             "revision": self.revision,
-            "base_url": self.base_url,
+            "base_urls": list(self.base_urls),
             "model": self.model,
             "secret": self.secret,
             "timeout_s": float(self.timeout_s),  # 60 and 60.0 are one configuration, so one revision
@@ -40,11 +40,16 @@ class Upstream:
         return cls(
             endpoint=data["endpoint"],
             revision=data["revision"],
-            base_url=data["base_url"],
+            base_urls=_addresses(data),
             model=data["model"],
             secret=data.get("secret", ""),
             timeout_s=float(data.get("timeout_s", 60.0)),
         )
+
+
+def _addresses(data: Mapping[str, Json]) -> tuple[str, ...]:
+    """``base_urls``, or the one ``base_url`` of configurations from before replicas."""
+    return tuple(data["base_urls"]) if "base_urls" in data else (data["base_url"],)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ class Route:
 
     A revision without weight is *staged*: only the gate's token reaches it, as ``name@revision``.
     ``weights`` is empty while nothing is promoted yet. ``lease`` is set while weights differ from
-    100 % of ``promoted``.
+    100 % of ``promoted``. ``aliases`` are names that the route had before: clients may still ask for them.
     """
 
     name: str
@@ -103,6 +108,7 @@ class Route:
     weights: Mapping[str, int] = field(default_factory=dict)
     promoted: str = ""
     lease: Lease | None = None
+    aliases: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
         return {
@@ -110,6 +116,7 @@ class Route:
             "weights": dict(self.weights),
             "promoted": self.promoted,
             "lease": self.lease.to_json() if self.lease else None,
+            "aliases": list(self.aliases),
         }
 
     @classmethod
@@ -121,6 +128,7 @@ class Route:
             weights={k: int(v) for k, v in data["weights"].items()},
             promoted=data.get("promoted", ""),
             lease=Lease(int(lease["serial"]), int(lease["fence"]), float(lease["expires_at"])) if lease else None,
+            aliases=tuple(data.get("aliases") or ()),
         )
 
 
@@ -208,3 +216,28 @@ def without_revision(config: GatewayConfig, name: str, revision: str) -> Gateway
 def without_route(config: GatewayConfig, name: str) -> GatewayConfig:
     """Take a whole route away."""
     return replace(config, routes={k: v for k, v in config.routes.items() if k != name})
+
+
+def with_aliases(config: GatewayConfig, name: str, aliases: Iterable[str]) -> GatewayConfig:
+    """Let a route answer to these names too, and to no others. An alias that another route had moves over."""
+    taken = frozenset(aliases) - {name}
+    routes = {
+        k: replace(route, aliases=tuple(a for a in route.aliases if a not in taken))
+        for k, route in config.routes.items()
+    }
+    routes[name] = replace(config.routes[name], aliases=tuple(sorted(taken)))
+    return replace(config, routes=routes)
+
+
+def renamed(config: GatewayConfig, old: str, new: str, aliases: Iterable[str]) -> GatewayConfig:
+    """Give a route another name, with all that it serves; ``aliases`` as in ``with_aliases``.
+
+    A configuration in which that is done already only gets the aliases. Raises ``KeyError`` when there is
+    neither name, ``ValueError`` when both are there: that would take a route away.
+    """
+    if old in config.routes:
+        if new in config.routes:
+            raise ValueError(f"route {old} cannot become {new}: there is another route of that name")
+        moved = replace(config.routes[old], name=new)
+        config = with_route(without_route(config, old), moved)
+    return with_aliases(config, new, aliases)

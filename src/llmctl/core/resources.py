@@ -91,6 +91,7 @@ class Environment:
     name: str
     target: str  # "local"
     gateway_port: int = 0
+    promote_from: str = ""  # the environment in which artifact revisions must have passed before; "" for none
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Desired:
     environment: Environment
     resources: Mapping[Address, Resource]
     root: str = ""  # the folder that relative sources start from
+    moved: tuple[tuple[Address, Address], ...] = ()  # (from, to): renames that the file declares
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ class Action(Enum):
     DELETE = "delete"
     ADOPT = "adopt"  # live already as desired, only not recorded
     RESTORE = "restore"  # live is not as recorded: drift
+    MOVE = "move"  # the same resource under another name (`moved:`)
     NOOP = "no-op"
 
 
@@ -52,14 +53,16 @@ class RunGate(_Step):
     route: Address
     revision: str  # of the route
     baseline: str = ""  # the live route revision that `max_drop` compares with; "" when none
+    as_recorded: bool = False  # judged by the gate as it was recorded, because this change weakens or deletes it
 
 
 @dataclass(frozen=True, slots=True)
 class Shift(_Step):
-    """Move public traffic: ``weights`` maps route revisions to percent."""
+    """Move public traffic: ``weights`` maps route revisions to percent; ``hold_s`` is how long they then stand."""
 
     revision: str
     weights: tuple[tuple[str, int], ...]
+    hold_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +87,12 @@ class Destroy(_Step):
     revision: str
 
 
-Step = Union[Provision, Stage, RunGate, Shift, Promote, Retire, Destroy]
+@dataclass(frozen=True, slots=True)
+class Move(_Step):
+    """Give what is recorded as ``origin`` its new name, ``address``, as it is; changes to it come after."""
+
+    origin: Address
+    revision: str  # the recorded one
+
+
+Step = Union[Move, Provision, Stage, RunGate, Shift, Promote, Retire, Destroy]

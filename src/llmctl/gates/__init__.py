@@ -7,22 +7,27 @@ from llmctl.gates.audit import rejudge
 from llmctl.gates.gate import run
 from llmctl.gates.keys import evidence_key, find_cached
 from llmctl.gates.metrics import METRICS, versions
-from llmctl.gates.request import GateRequest, GateResult, Row, RowReport
+from llmctl.gates.request import GateRequest, GateResult, Limits, Row, RowReport, limits_of, spec_findings
 from llmctl.gates.rows import ScoredRow, read_rows
 from llmctl.gates.sizes import too_small
+from llmctl.gates.slices import slice_counts
 
 __all__ = [
     "METRICS",
     "GateRequest",
     "GateResult",
+    "Limits",
     "Row",
     "RowReport",
     "ScoredRow",
     "evidence_key",
     "find_cached",
+    "limits_of",
     "read_rows",
     "rejudge",
     "run",
+    "slice_counts",
+    "spec_findings",
     "too_small",
     "versions",
 ]

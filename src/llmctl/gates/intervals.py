@@ -4,7 +4,7 @@
 share (yes/no)     Clopper-Pearson, exact. All equal: the bound that looks at the other side is
                    ``α^(1/n)`` or ``1 - α^(1/n)``, the near one 1 or 0.
 mean (0 to 1)      bets (see ``bets``). All equal: as above with half the money, so a few rows more.
-95th percentile    order statistics, exact by the binomial distribution. Too few rows for an upper bound:
+a percentile       order statistics, exact by the binomial distribution. Too few rows for an upper bound:
                    the request's time-out, which nothing that is measured exceeds.
 no rows            the whole range, and no verdict.
 =================  ===================================================================================
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from math import ceil, fsum
 
 from llmctl.gates.bets import BETS, refutes
-from llmctl.gates.sizes import QUANTILE, smallest
+from llmctl.gates.sizes import smallest
 
 _HALVINGS = 40
 
@@ -103,8 +103,8 @@ def mean_needed(values: Sequence[float], confidence: float, threshold: float) ->
     return smallest(lambda n: refutes(wins, n, 1 - confidence), len(values) + 1) or 0
 
 
-def quantile(values: Sequence[float], confidence: float, ceiling: float) -> Interval:
-    """Bounds of the 95th percentile by order statistics; ``ceiling`` is the most that a value can be."""
+def quantile(values: Sequence[float], confidence: float, ceiling: float, which: float) -> Interval:
+    """Bounds of the quantile ``which`` (0 to 1) by order statistics; ``ceiling`` is the most that a value can be."""
     from scipy.special import bdtr
 
     count = len(values)
@@ -112,17 +112,17 @@ def quantile(values: Sequence[float], confidence: float, ceiling: float) -> Inte
         return Interval(0.0, 0.0, ceiling, 0, "order statistics")
     ranked = sorted(values)
     # bdtr(k, n, q): at most k of n values lie at or below the true quantile.
-    below = [float(bdtr(rank, count, QUANTILE)) for rank in range(count)]
+    below = [float(bdtr(rank, count, which)) for rank in range(count)]
     upper = next((ranked[rank] for rank in range(count) if below[rank] >= confidence), ceiling)
     lower = next((ranked[rank] for rank in reversed(range(count)) if below[rank] <= 1 - confidence), 0.0)
     # At low confidence both ranks may lie on one side of the estimate's.
-    estimate = ranked[ceil(QUANTILE * count - 1e-9) - 1]
+    estimate = ranked[ceil(which * count - 1e-9) - 1]
     return Interval(estimate, min(lower, estimate), max(upper, estimate), count, "order statistics")
 
 
-def quantile_needed(values: Sequence[float], confidence: float, threshold: float) -> int:
-    """Requests after which the threshold is settled: it is when the share at or below it is, against 95 %."""
-    return share_needed(sum(v <= threshold for v in values), len(values), confidence, QUANTILE)
+def quantile_needed(values: Sequence[float], confidence: float, threshold: float, which: float) -> int:
+    """Requests after which the threshold is settled: it is when the share at or below it is, against ``which``."""
+    return share_needed(sum(v <= threshold for v in values), len(values), confidence, which)
 
 
 def _share_lower(successes: float, samples: int, confidence: float) -> float:

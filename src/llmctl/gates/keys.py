@@ -8,6 +8,7 @@ from llmctl.core.digests import Json, digest
 from llmctl.core.evidence import Evidence
 from llmctl.gates.metrics import METRICS, versions
 from llmctl.gates.request import GateRequest
+from llmctl.gates.slices import slices_of
 
 
 def scoring_digest(spec: Mapping[str, Json]) -> str:
@@ -27,10 +28,11 @@ def evidence_key(request: GateRequest, versions: Mapping[str, str], failed: Sequ
         {
             "scoring": scoring_digest(spec),
             "metrics": {name: given for name, given in spec["metrics"].items() if name in quality},
+            "slices": slices_of(spec),
             "confidence": request.confidence,
             "route_revision": request.route_revision,
             "baseline_revision": request.compared_with,
-            "versions": {n: v for n, v in versions.items() if n not in METRICS or METRICS[n].is_quality},
+            "versions": {n: v for n, v in versions.items() if n not in METRICS or n in quality},
             "failed": sorted(failed),
         }
     )

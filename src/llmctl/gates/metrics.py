@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from llmctl.core.digests import Json, revision
 from llmctl.core.errors import LlmctlError
+from llmctl.gates import scorers
+from llmctl.gates.scorers import Score
 
 #: Version of the way scores become verdicts; raise it when a bound changes.
 STATISTICS = "1"
@@ -19,24 +21,27 @@ class Figure(Enum):
 
     YES_NO = "share of rows that score 1"
     MEAN = "mean of scores between 0 and 1"
-    QUANTILE = "95th percentile"
+    QUANTILE = "a percentile"
     RATE = "share of requests that failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. ``score`` (expected, answer → 0 to 1) is None where the request itself is measured."""
+    """One metric. ``scorer`` makes its score from what the gate says of it, None where the request is measured."""
 
     name: str
     figure: Figure
     version: str
-    score: Callable[[str, str], float] | None = None
-    library: str = ""  # the distribution whose version decides the score
+    scorer: Callable[[Mapping[str, Json]], Score] | None = None
+    libraries: tuple[str, ...] = ()  # the distributions whose versions decide the score
+    needs_expected: bool = True  # of one with a scorer: whether it compares with the expected answer
+    parameter: str = ""  # what the gate says beside thresholds and that decides the score
+    quantile: float = 0.0  # of a percentile: which one, 0 to 1
 
     @property
     def is_quality(self) -> bool:
         """Scores of answers stand as long as the evidence key; what requests took is never reused."""
-        return self.score is not None
+        return self.scorer is not None
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -44,50 +49,40 @@ class Metric:
         return ("min", "max_drop") if self.is_quality else ("max",)
 
 
-def exact_match(expected: str, answer: str) -> float:
-    """1.0 when the texts are equal, case and punctuation too; only runs of whitespace count as one space."""
-    return float(_plain(expected) == _plain(answer))
-
-
-def contains(expected: str, answer: str) -> float:
-    """1.0 when the answer contains the expected text, whatever the case; an empty one only in an empty answer."""
-    wanted, given = _plain(expected).casefold(), _plain(answer).casefold()
-    return float(wanted in given if wanted else not given)
-
-
-def rouge_l(expected: str, answer: str) -> float:
-    """ROUGE-L F1 as rouge-score gives it without stemming: words of a-z and 0-9 in lower case, others dropped.
-
-    Only the tokenizer of rouge-score is loaded (3 ms); its scorer would import nltk (0.7 s) for options
-    that are not used here. The longest common subsequence of two token lists is the whole rest.
-    """
-    tokenize = importlib.import_module("rouge_score.tokenize").tokenize
-    wanted, given = tokenize(expected, None), tokenize(answer, None)
-    if not wanted or not given:
-        return 0.0
-    common = _longest_common_subsequence(wanted, given)
-    return 2 * common / (len(wanted) + len(given))
-
-
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("exact_match", Figure.YES_NO, "1", exact_match),
-        Metric("contains", Figure.YES_NO, "1", contains),
-        Metric("rouge_l", Figure.MEAN, "1", rouge_l, library="rouge-score"),
-        Metric("latency_p95_ms", Figure.QUANTILE, "1"),
+        Metric("exact_match", Figure.YES_NO, "1", scorers.exact_match),
+        Metric("contains", Figure.YES_NO, "1", scorers.contains),
+        Metric("rouge_l", Figure.MEAN, "2", scorers.rouge_l, ("regex",)),
+        Metric("bleu", Figure.MEAN, "1", scorers.bleu, ("sacrebleu",)),
+        Metric("chrf", Figure.MEAN, "1", scorers.chrf, ("sacrebleu",)),
+        Metric("regex", Figure.YES_NO, "1", scorers.regex, ("regex",), needs_expected=False, parameter="pattern"),
+        Metric(
+            "json_schema",
+            Figure.YES_NO,
+            "1",
+            scorers.json_schema,
+            ("jsonschema", "regex"),
+            needs_expected=False,
+            parameter="schema",
+        ),
+        Metric("latency_p50_ms", Figure.QUANTILE, "1", quantile=0.5),
+        Metric("latency_p95_ms", Figure.QUANTILE, "1", quantile=0.95),
         Metric("error_rate", Figure.RATE, "1"),
     )
 }
 
 
-def versions(names: Iterable[str]) -> dict[str, str]:
-    """The versions of all that makes scores and verdicts of these metrics."""
+def versions(metrics: Mapping[str, Mapping[str, Json]]) -> dict[str, str]:
+    """The versions of all that makes scores and verdicts of a gate's ``metrics``, patterns and schemas included."""
     found = {"statistics": STATISTICS}
-    for metric in (METRICS[name] for name in names):
-        found[metric.name] = metric.version
-        if metric.library:
-            found[metric.library] = _installed(metric.library)
+    for name, given in metrics.items():
+        metric = METRICS[name]
+        parts = [metric.version, *(f"{library} {_installed(library)}" for library in metric.libraries)]
+        if metric.parameter:
+            parts.append(f"{metric.parameter} {revision(given.get(metric.parameter))}")
+        found[name] = ", ".join(parts)
     return dict(sorted(found.items()))
 
 
@@ -99,18 +94,3 @@ def _installed(distribution: str) -> str:
         raise LlmctlError(
             f"the library {distribution} is not installed", hint=f"Run `pip install {distribution}`."
         ) from None
-
-
-def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
-
-
-def _longest_common_subsequence(one: list[str], other: list[str]) -> int:
-    row = [0] * (len(other) + 1)
-    for word in one:
-        diagonal = 0
-        for at, candidate in enumerate(other, 1):
-            above = row[at]
-            row[at] = diagonal + 1 if word == candidate else max(above, row[at - 1])
-            diagonal = above
-    return row[-1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
@@ -11,6 +12,8 @@ from llmctl.core.digests import Json, canonical_json
 from llmctl.core.errors import InvalidInput
 from llmctl.core.evidence import Evidence
 from llmctl.gates.metrics import METRICS
+from llmctl.gates.scorers import BadScorer
+from llmctl.gates.slices import slice_counts, slices_of, value_findings
 
 _SHOWN = 10  # findings about rows: more of the same help nobody
 
@@ -79,11 +82,33 @@ class RowReport:
 @dataclass(frozen=True, slots=True)
 class GateResult:
     """``worst`` are at most five rows that lost points, worst first; ``cached`` names the metrics whose
-    figures are those of known evidence."""
+    figures are those of known evidence; ``taken_over`` counts the answers of an earlier run that was cut short."""
 
     evidence: Evidence
     worst: tuple[RowReport, ...] = ()
     cached: tuple[str, ...] = ()
+    taken_over: int = 0
+
+
+class Limits(TypedDict, total=False):
+    """How a gate asks, as ``run`` takes it; what an older spec does not say is left to the defaults there."""
+
+    concurrency: int
+    request_timeout_s: float
+    run_timeout_s: float
+
+
+def limits_of(spec: Mapping[str, Json]) -> Limits:
+    """The limits in a gate's resolved spec."""
+    timeouts = spec.get("timeouts") or {}
+    limits: Limits = {}
+    if spec.get("concurrency") is not None:
+        limits["concurrency"] = int(spec["concurrency"])
+    if timeouts.get("request_s") is not None:
+        limits["request_timeout_s"] = float(timeouts["request_s"])
+    if timeouts.get("run_s") is not None:
+        limits["run_timeout_s"] = float(timeouts["run_s"])
+    return limits
 
 
 def confidence_of(spec: Mapping[str, Json]) -> float:
@@ -117,33 +142,55 @@ def expected_of(request: GateRequest, row: Row) -> str | None:
 
 
 def check_request(request: GateRequest) -> None:
-    """Raise ``InvalidInput`` unless every metric is known and every row has what it needs."""
-    findings = [*_metric_findings(request), *_row_findings(request)]
+    """Raise ``InvalidInput`` unless the gate's spec can be used and every row has what it needs."""
+    findings = spec_findings(request.spec)
+    if not findings:
+        findings = [
+            *_row_findings(request),
+            *value_findings(slice_counts(request.spec, (r.values for r in request.rows))),
+        ]
     if findings:
         address = Address("gate", request.gate)
         raise InvalidInput(Diagnostic(f"{address}: {text}", address=address, hint=hint) for text, hint in findings)
 
 
-def _metric_findings(request: GateRequest) -> list[tuple[str, str]]:
-    findings = []
-    for name, given in request.spec["metrics"].items():
-        metric = METRICS.get(name)
-        if metric is None:
-            findings.append((f"unknown metric {name}", f"There are: {', '.join(METRICS)}."))
-            continue
-        if metric.is_quality and request.spec.get("expected") is None:
-            findings.append((f"{name} needs the expected answers", "Name their column: `expected: COLUMN`."))
-        wrong = [rule for rule, _ in rules_of(given) if rule not in metric.rules]
-        if wrong or not rules_of(given):
-            findings.append(
-                (f"{name} has {', '.join(wrong) or 'no threshold'}", f"It can have: {', '.join(metric.rules)}.")
-            )
+def spec_findings(spec: Mapping[str, Json]) -> list[tuple[str, str]]:
+    """What is wrong with the metrics and slices of a gate's resolved spec: (what, hint). Looks at no row.
+
+    The libraries of the gate's own metrics are loaded, to see whether they take its pattern and schema.
+    """
+    findings = [f for name, given in spec["metrics"].items() for f in _metric_findings(spec, name, given)]
+    for column, metrics in slices_of(spec).items():
+        for name, given in metrics.items():
+            where = f"slices of {column}: {name}"
+            if name not in spec["metrics"] or name not in METRICS or not METRICS[name].is_quality:
+                findings.append((f"{where} is no score that the gate measures", "Name one of its `metrics`."))
+            elif [rule for rule, _ in rules_of(given)] != ["min"]:
+                findings.append((f"{where} needs `min` and nothing else", "Write `min: …`."))
     return findings
 
 
+def _metric_findings(spec: Mapping[str, Json], name: str, given: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
+    metric = METRICS.get(name)
+    if metric is None:
+        yield f"unknown metric {name}", f"There are: {', '.join(METRICS)}."
+        return
+    if metric.scorer and metric.needs_expected and spec.get("expected") is None:
+        yield f"{name} needs the expected answers", "Name their column: `expected: COLUMN`."
+    wrong = [rule for rule, _ in rules_of(given) if rule not in metric.rules]
+    if wrong or not rules_of(given):
+        yield f"{name} has {', '.join(wrong) or 'no threshold'}", f"It can have: {', '.join(metric.rules)}."
+    try:
+        if metric.scorer and metric.parameter:
+            metric.scorer(given)
+    except BadScorer as error:
+        yield f"{name}: {error}", error.hint
+
+
 def _row_findings(request: GateRequest) -> list[tuple[str, str]]:
-    dataset = f"dataset {request.spec.get('dataset', '')}".strip()
-    columns = {*request.spec["inputs"].values(), *filter(None, [request.spec.get("expected")])}
+    spec = request.spec
+    dataset = f"dataset {spec.get('dataset', '')}".strip()
+    columns = {*spec["inputs"].values(), *slices_of(spec), *filter(None, [spec.get("expected")])}
     seen: set[str] = set()
     findings = []
     for row in request.rows:

@@ -23,13 +23,14 @@ class ScoredRow:
     """What one row gave. ``scores`` is empty when there was no answer to score, which counts as 0.
 
     ``baseline`` holds the scores of the revision that was live, where they were compared; empty when that
-    gave no answer. ``error`` says why the request of ``latency_ms`` failed, "" when it did not.
+    gave no answer. ``error`` says why the request of ``latency_ms`` failed, "" when it did not; the latency
+    is None where this run made no request, because an earlier one that was cut short had the answer.
     """
 
     id: str
     answer: str
     scores: Mapping[str, float]
-    latency_ms: float
+    latency_ms: float | None
     error: str = ""
     baseline: Mapping[str, float] = field(default_factory=dict)
 
@@ -98,7 +99,7 @@ def _to_json(row: ScoredRow) -> dict[str, Json]:
         "id": row.id,
         "answer": row.answer,
         "scores": dict(row.scores),
-        "latency_ms": round(row.latency_ms, 3),
+        "latency_ms": None if row.latency_ms is None else round(row.latency_ms, 3),
         "error": row.error,
         "baseline": dict(row.baseline),
     }

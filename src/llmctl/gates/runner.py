@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from threading import Event
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, NoReturn
 
 from llmctl.core.digests import Json
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-TIMEOUT_S = 30.0
 REVISION_HEADER = "x-llmctl-revision"
 _LONGEST_ERROR = 300
 _POLL_S = 0.02
 _MASK = "**********"
 _SHORTEST_SECRET = 8  # a shorter one stands in many a text by chance
+
+
+class OutOfTime(Exception):
+    """The time for all questions together was over before all were answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class Target:
     access: GateAccess
     route: str
     revision: str
-    timeout_s: float = TIMEOUT_S
+    timeout_s: float
 
     @property
     def model(self) -> str:
@@ -61,19 +65,35 @@ class Target:
         return text.replace(token, _MASK) if len(token) >= _SHORTEST_SECRET else text
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What ends all requests at once."""
+
+    cancelled: Event
+    deadline_s: float
+
+    def check(self) -> None:
+        if self.cancelled.is_set():
+            raise Interrupted("interrupted")
+        if monotonic() > self.deadline_s:
+            raise OutOfTime
+
+
 def ask(
     target: Target,
     questions: Sequence[Mapping[str, Json]],
     *,
     concurrency: int,
-    progress: Callable[[int], None],
+    answered: Callable[[int, Answer], None],
     cancelled: Event,
+    deadline_s: float = inf,
 ) -> list[Answer]:
     """Ask each question (prompt variables) once and return the answers in order.
 
-    The first question is asked once more before, unmeasured. Raises ``ProviderError`` when the gateway
-    cannot be reached, refuses the token, or answers by another revision, ``Interrupted`` soon after
-    ``cancelled`` is set. Must not be called from a running event loop.
+    ``answered`` hears of each answer as it comes: (which question, answer). The first question is asked
+    once more before, unmeasured and unheard. Raises ``ProviderError`` when the gateway cannot be reached,
+    refuses the token, or answers by another revision, ``Interrupted`` soon after ``cancelled`` is set,
+    ``OutOfTime`` soon after ``deadline_s`` of ``time.monotonic``. Must not be called from a running event loop.
     """
     if cancelled.is_set():
         raise Interrupted("interrupted")
@@ -87,15 +107,15 @@ def ask(
         return []
     import asyncio
 
-    return asyncio.run(_ask(target, questions, concurrency, progress, cancelled))
+    return asyncio.run(_ask(target, questions, concurrency, answered, _Limits(cancelled, deadline_s)))
 
 
 async def _ask(
     target: Target,
     questions: Sequence[Mapping[str, Json]],
     concurrency: int,
-    progress: Callable[[int], None],
-    cancelled: Event,
+    answered: Callable[[int, Answer], None],
+    limits: _Limits,
 ) -> list[Answer]:
     import asyncio
 
@@ -103,23 +123,21 @@ async def _ask(
 
     answers: list[Answer | None] = [None] * len(questions)
     waiting = iter(enumerate(questions))
-    done = 0
 
     async def work(session: aiohttp.ClientSession) -> None:
-        nonlocal done
         for at, question in waiting:
-            answers[at] = await _one(session, target, question)
-            done += 1
-            progress(done)
+            answers[at] = answer = await _one(session, target, question)
+            answered(at, answer)
 
+    limits.check()
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
         timeout=aiohttp.ClientTimeout(total=target.timeout_s, ceil_threshold=target.timeout_s + 1),
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
-        await _unless(cancelled, [asyncio.create_task(_warm_up(session, target, questions[0]))])
+        await _unless(limits, [asyncio.create_task(_warm_up(session, target, questions[0]))])
         workers = max(1, min(concurrency, len(questions)))
-        await _unless(cancelled, [asyncio.create_task(work(session)) for _ in range(workers)])
+        await _unless(limits, [asyncio.create_task(work(session)) for _ in range(workers)])
     return [answer for answer in answers if answer is not None]
 
 
@@ -127,14 +145,14 @@ async def _warm_up(session: aiohttp.ClientSession, target: Target, question: Map
     await _one(session, target, question)
 
 
-async def _unless(cancelled: Event, tasks: list[asyncio.Task[None]]) -> None:
-    """Wait for the tasks; at the first failure, or when cancelled, stop them all and raise."""
+async def _unless(limits: _Limits, tasks: list[asyncio.Task[None]]) -> None:
+    """Wait for the tasks; at the first failure, or when a limit is reached, stop them all and raise."""
     import asyncio
 
     async def watch() -> None:
-        while not cancelled.is_set():
+        while True:
+            limits.check()
             await asyncio.sleep(_POLL_S)
-        raise Interrupted("interrupted")
 
     watcher = asyncio.create_task(watch())
     waiting = {*tasks, watcher}

@@ -17,13 +17,14 @@ NOT_APPLICABLE = "not applicable"
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """One threshold of one metric. ``point`` judges the estimate alone."""
+    """One threshold of one metric. ``point`` judges the estimate alone, ``slice`` names the rows ("" for all)."""
 
     metric: str
     rule: str  # min, max or max_drop
     value: float
     confidence: float
     point: bool = False
+    slice: str = ""
 
 
 def decide(rule: str, threshold: float, estimate: float, lower: float, upper: float) -> Verdict:
@@ -46,17 +47,19 @@ def overall(verdicts: Iterable[Verdict]) -> Verdict:
 
 def judge(threshold: Threshold, values: Sequence[float], ceiling: float) -> Judgement:
     """Judge scores (0 to 1), latencies (ms, at most ``ceiling``) or failures (0 or 1) by min or max."""
-    figure, confidence = METRICS[threshold.metric].figure, threshold.confidence
-    if figure is Figure.MEAN:
+    metric, confidence = METRICS[threshold.metric], threshold.confidence
+    if metric.figure is Figure.MEAN:
         found = intervals.mean(values, confidence)
-        needed = intervals.mean_needed
-    elif figure is Figure.QUANTILE:
-        found = intervals.quantile(values, confidence, ceiling)
-        needed = intervals.quantile_needed
-    else:
-        found = intervals.share(round(sum(values)), len(values), confidence)
-        needed = _share_needed
-    return _judgement(threshold, found, lambda: needed(values, confidence, threshold.value))
+        return _judgement(threshold, found, lambda: intervals.mean_needed(values, confidence, threshold.value))
+    if metric.figure is Figure.QUANTILE:
+        which = metric.quantile
+        found = intervals.quantile(values, confidence, ceiling, which)
+        return _judgement(
+            threshold, found, lambda: intervals.quantile_needed(values, confidence, threshold.value, which)
+        )
+    hits = round(sum(values))
+    found = intervals.share(hits, len(values), confidence)
+    return _judgement(threshold, found, lambda: intervals.share_needed(hits, len(values), confidence, threshold.value))
 
 
 def judge_drop(threshold: Threshold, pairs: Sequence[tuple[float, float]]) -> Judgement:
@@ -106,8 +109,5 @@ def _result(threshold: Threshold, found: Interval, verdict: Verdict, needed: int
         method=POINT if point else found.method,
         verdict=verdict,
         samples_needed=needed,
+        slice=threshold.slice,
     )
-
-
-def _share_needed(values: Sequence[float], confidence: float, threshold: float) -> int:
-    return intervals.share_needed(round(sum(values)), len(values), confidence, threshold)

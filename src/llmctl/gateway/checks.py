@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 
 from yarl import URL
 
@@ -15,6 +16,10 @@ from llmctl.core.prompts import VARIABLE_TYPES, PromptError, template_variables
 #: A revision is part of a model name (`support@…`) and of response headers.
 _REVISION = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 _NOT_A_PARAMETER = ("model", "messages", "prompt_variables", "stream")
+
+
+#: The templates of a configuration are mostly those of the one before.
+variables_of = lru_cache(maxsize=16_384)(template_variables)
 
 
 class BadConfig(ValueError):
@@ -41,9 +46,14 @@ def read_config(data: Json) -> GatewayConfig:
 def _check(config: GatewayConfig) -> None:
     if not isinstance(config.environment, str):
         raise BadConfig("environment must be a string")
+    asked_as: dict[str, str] = {}
     for name, route in config.routes.items():
-        if not NAME.match(name):
-            raise BadConfig(f"{name!r} is not a route's name")
+        for known_as in (name, *route.aliases):
+            if not isinstance(known_as, str) or not NAME.match(known_as):
+                raise BadConfig(f"{known_as!r} is not a route's name")
+        for alias in route.aliases:
+            if asked_as.setdefault(alias, name) != name:
+                raise BadConfig(f"{alias} is an alias of two routes, {asked_as[alias]} and {name}")
         _check_route(route, f"route {name}")
 
 
@@ -71,7 +81,7 @@ def _check_revision(revision: RouteRevision, where: str) -> None:
         if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
             raise BadConfig(f"{where}: a prompt message needs a role and a content, both strings")
         try:
-            template_variables(message["content"])
+            variables_of(message["content"])
         except PromptError as error:
             raise BadConfig(f"{where}: {error}") from None
     for name, kind in revision.variables.items():
@@ -92,10 +102,13 @@ def _check_upstream(upstream: Upstream, where: str) -> None:
             raise BadConfig(f"{where}: {value!r} does not name an endpoint or its revision")
     if not isinstance(upstream.model, str) or not isinstance(upstream.secret, str):
         raise BadConfig(f"{where}: an upstream's model and secret must be strings")
-    url = URL(upstream.base_url)
-    if url.scheme not in ("http", "https") or not url.host:
-        raise BadConfig(f"{where}: the base_url of endpoint {upstream.endpoint} must be an http or https address")
-    if url.user or url.password:
-        raise BadConfig(f"{where}: the base_url of endpoint {upstream.endpoint} holds a credential; name a secret")
+    if not upstream.base_urls:
+        raise BadConfig(f"{where}: endpoint {upstream.endpoint} has no address")
+    for address in upstream.base_urls:
+        url = URL(address)
+        if url.scheme not in ("http", "https") or not url.host:
+            raise BadConfig(f"{where}: the base_urls of endpoint {upstream.endpoint} must be http or https addresses")
+        if url.user or url.password:
+            raise BadConfig(f"{where}: the base_urls of endpoint {upstream.endpoint} hold a credential; name a secret")
     if not (math.isfinite(upstream.timeout_s) and upstream.timeout_s > 0):
         raise BadConfig(f"{where}: timeout_s of endpoint {upstream.endpoint} must be a positive number of seconds")

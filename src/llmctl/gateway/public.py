@@ -15,7 +15,7 @@ from llmctl.core.digests import Json
 from llmctl.gateway.chat import ChatRequest, parse, payload
 from llmctl.gateway.metrics import Metrics
 from llmctl.gateway.replies import ApiError, error_reply, no_such_model, reply
-from llmctl.gateway.routing import choose, effective_weights
+from llmctl.gateway.routing import choose
 from llmctl.gateway.sse import Rewriter, event
 from llmctl.gateway.state import Served, Snapshot, State
 from llmctl.gateway.stats import Stats
@@ -63,7 +63,7 @@ class PublicApi:
 
     async def models(self, request: web.Request) -> web.Response:
         snapshot = self._state.snapshot
-        names = [name for name, weights in snapshot.effective().items() if weights]
+        names = [name for name, route in snapshot.names.items() if snapshot.weights(route)]
         if _is_gate(snapshot, request):
             names += [f"{name}@{revision}" for name, served in snapshot.served.items() for revision in served]
         made = {"object": "model", "created": int(snapshot.since), "owned_by": "llmctl"}
@@ -201,17 +201,17 @@ def _is_gate(snapshot: Snapshot, request: web.Request) -> bool:
 def _staged(snapshot: Snapshot, asked: ChatRequest, request: web.Request) -> Served:
     """The revision that a gate names; everybody else is told what they are told of any unknown model."""
     name, _, revision = asked.model.partition("@")
-    served = snapshot.served.get(name, {}).get(revision)
+    served = snapshot.served.get(snapshot.names.get(name, ""), {}).get(revision)
     if not _is_gate(snapshot, request) or served is None:
         raise no_such_model(asked.model)
     return served
 
 
 def _public(snapshot: Snapshot, asked: ChatRequest) -> Served:
-    route = snapshot.config.routes.get(asked.model)
-    if route is None:
+    name = snapshot.names.get(asked.model)
+    if name is None:
         raise no_such_model(asked.model)
-    weights = effective_weights(route, time.time())
+    route, weights = snapshot.config.routes[name], snapshot.weights(name)
     if not weights:
         raise ApiError(503, f"Nothing is promoted on route {route.name} yet.", "not_promoted", "model")
     return snapshot.served[route.name][choose(route, weights, asked.user, random.random())]

@@ -1,20 +1,23 @@
-"""Which revision of a route answers. Pure functions of the configuration, the clock and chance."""
+"""Which revision of a route answers, and which replica. Pure functions of the configuration, the clock and chance."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from llmctl.core.gateway_config import Route
 
+T = TypeVar("T")
 
-def effective_weights(route: Route, now: float) -> Mapping[str, int]:
+
+def effective_weights(route: Route, now: float, *, lapsed: bool = False) -> Mapping[str, int]:
     """Percent of public traffic that each revision gets at ``now`` (seconds since the epoch).
 
-    A split whose lease has lapsed is over: its apply is gone, so the promoted revision gets
-    everything again. Empty when nothing serves.
+    A split whose lease has lapsed, by ``now`` or as ``lapsed`` says, is over: its apply is gone, so the
+    promoted revision gets everything again. Empty when nothing serves.
     """
-    if route.lease is None or route.lease.expires_at >= now:
+    if route.lease is None or (route.lease.expires_at >= now and not lapsed):
         return route.weights
     return {route.promoted: 100} if route.promoted else {}
 
@@ -36,6 +39,12 @@ def choose(route: Route, weights: Mapping[str, int], user: str | None, chance: f
         if point < 0:
             return revision
     return order[-1]
+
+
+def by_load(addresses: Sequence[T], in_flight: Mapping[T, int], turn: int) -> list[T]:
+    """The addresses of replicas in the order to try them: fewest requests in flight first, equal ones in turn."""
+    start = turn % len(addresses)
+    return sorted((*addresses[start:], *addresses[:start]), key=lambda address: in_flight.get(address, 0))
 
 
 def _fraction(*parts: str) -> float:

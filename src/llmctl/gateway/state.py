@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 import os
 import stat
 import time
@@ -17,13 +18,12 @@ from pathlib import Path
 
 from yarl import URL
 
-from llmctl.core.digests import Json, pretty_json
+from llmctl.core.digests import Json, canonical_json
 from llmctl.core.errors import Conflict, LlmctlError
 from llmctl.core.files import write_atomic
 from llmctl.core.gateway_config import GatewayConfig, RouteRevision, Upstream
-from llmctl.core.prompts import template_variables
 from llmctl.core.secrets import Secret
-from llmctl.gateway.checks import BadConfig, read_config
+from llmctl.gateway.checks import BadConfig, read_config, variables_of
 from llmctl.gateway.routing import effective_weights
 
 EMPTY = GatewayConfig(environment="")
@@ -44,10 +44,10 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An upstream, ready to be called."""
+    """An upstream, ready to be called. ``urls`` are of its replicas, one or more."""
 
     upstream: Upstream
-    url: URL
+    urls: tuple[URL, ...]
     name: str  # endpoint@revision
 
 
@@ -69,25 +69,38 @@ class Snapshot:
     revision: str
     secrets: Secrets
     served: Mapping[str, Mapping[str, Served]]  # route, revision
+    names: Mapping[str, str]  # what clients may ask for: route
+    lease_ends: Mapping[str, float]  # route: seconds of the monotonic clock, see `weights`
     since: float  # seconds since the epoch
 
     @classmethod
-    def of(cls, config: GatewayConfig, secrets: Secrets) -> Snapshot:
+    def of(cls, config: GatewayConfig, secrets: Secrets, before: Snapshot | None = None) -> Snapshot:
+        """What serves ``config`` after ``before``: a lease that is the same still ends when it was to end."""
         served = {
             name: {key: _served(name, revision) for key, revision in route.revisions.items()}
             for name, route in config.routes.items()
         }
-        return cls(config, config.revision, secrets, served, time.time())
+        names = {alias: name for name, route in config.routes.items() for alias in route.aliases}
+        names |= {name: name for name in config.routes}  # a route's own name is never another's alias
+        return cls(config, config.revision, secrets, served, names, _lease_ends(config, before), time.time())
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was ever published."""
         return not self.config.routes and self.config.serial == 0
 
+    def weights(self, route: str) -> Mapping[str, int]:
+        """Percent of public traffic that each of a route's revisions gets at this moment.
+
+        A lease ends at a time of the wall clock, which may jump. Forward it ends the split early, which is
+        safe; backward it would prolong it, so the time that was left when it came counts too.
+        """
+        ends = self.lease_ends.get(route, math.inf)
+        return effective_weights(self.config.routes[route], time.time(), lapsed=time.monotonic() > ends)
+
     def effective(self) -> dict[str, dict[str, int]]:
-        """Percent of public traffic by route and revision, as served at this moment."""
-        now = time.time()
-        return {name: dict(effective_weights(route, now)) for name, route in self.config.routes.items()}
+        """``weights`` of all routes."""
+        return {name: dict(self.weights(name)) for name in self.config.routes}
 
     def missing_secrets(self) -> list[str]:
         """Names of API keys that upstreams need and ``secrets.json`` does not hold."""
@@ -96,12 +109,26 @@ class Snapshot:
 
 
 def _served(route: str, revision: RouteRevision) -> Served:
-    fixed = tuple(m for m in revision.messages if not template_variables(m["content"]) & set(revision.variables))
+    fixed = tuple(m for m in revision.messages if not variables_of(m["content"]) & set(revision.variables))
     targets = tuple(
-        Target(u, URL(u.base_url.rstrip("/") + "/chat/completions"), f"{u.endpoint}@{u.revision}")
-        for u in revision.upstreams
+        Target(u, tuple(map(_chat_url, u.base_urls)), f"{u.endpoint}@{u.revision}") for u in revision.upstreams
     )
     return Served(route, revision, fixed, targets)
+
+
+def _chat_url(base_url: str) -> URL:
+    return URL(base_url.rstrip("/") + "/chat/completions")
+
+
+def _lease_ends(config: GatewayConfig, before: Snapshot | None) -> dict[str, float]:
+    known = {name: route.lease for name, route in before.config.routes.items()} if before else {}
+    ends = {}
+    for name, route in config.routes.items():
+        if route.lease is not None and route.lease == known.get(name) and before is not None:
+            ends[name] = before.lease_ends[name]
+        elif route.lease is not None:
+            ends[name] = time.monotonic() + route.lease.expires_at - time.time()
+    return ends
 
 
 class State:
@@ -124,7 +151,7 @@ class State:
             raise Conflict("another configuration is served")
         if config.fence < now.config.fence:
             raise Conflict(f"a writer with fence {now.config.fence} was here; {config.fence} is too old")
-        snapshot = Snapshot.of(config, load_secrets(self._folder))
+        snapshot = Snapshot.of(config, load_secrets(self._folder), now)
         store_config(self._folder, config)
         self.snapshot = snapshot
         return snapshot
@@ -152,7 +179,7 @@ def store_config(folder: Path, config: GatewayConfig) -> None:
     """Write the configuration so that a crash at any moment leaves the old or the new one, whole."""
     path = folder / "config.json"
     try:
-        write_atomic(path, pretty_json({"config": config.to_json()}).encode())
+        write_atomic(path, canonical_json({"config": config.to_json()}).encode())
     except OSError as error:
         raise LlmctlError(f"{path} cannot be written: {error.strerror}") from None
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import json
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
@@ -13,12 +15,14 @@ from types import SimpleNamespace
 from typing import TypeVar
 
 import aiohttp
+from yarl import URL
 
 from llmctl import __version__
 from llmctl.core.digests import Json
 from llmctl.core.secrets import Secret
 from llmctl.gateway.metrics import Metrics
 from llmctl.gateway.replies import ApiError, dump
+from llmctl.gateway.routing import by_load
 from llmctl.gateway.state import Served, Target
 from llmctl.gateway.stats import Stats
 
@@ -31,6 +35,7 @@ _KEEPALIVE_S = 3.0
 _CONNECTIONS = 1000
 _WARN_EVERY_S = 10.0
 _LARGE = 1 << 20  # bytes; aiohttp wants more than that as a file, to write it piece by piece
+_LOADING = 503  # what an engine answers before its model is loaded: it has not begun to work on the request
 #: Faults of our own set-up (key, account, model name), not of the client's request: the next upstream
 #: may do better, and the upstream's words about our account are not for clients.
 _OURS = frozenset({401, 402, 403, 404, 407, 408, 429})
@@ -83,6 +88,8 @@ class Upstreams:
         self._stats = stats
         self._metrics = metrics
         self._warned: dict[str, float] = {}
+        self._in_flight: Counter[URL] = Counter()  # by replica; it outlives configurations, as requests do
+        self._turns = itertools.count()
         trace = aiohttp.TraceConfig()
         trace.on_connection_reuseconn.append(_mark_reused)
         self._pooled = self._session(
@@ -110,22 +117,25 @@ class Upstreams:
 
     async def ask(self, served: Served, payload: Json, keys: Mapping[str, Secret]) -> Answer:
         """A whole answer; raises ``ApiError`` when no upstream has one."""
-        return await self._first(served, lambda target: self._ask(target, payload, keys))
+        return await self._first(served, lambda target, url: self._ask(target, url, payload, keys))
 
     async def stream(self, served: Served, payload: Json, keys: Mapping[str, Secret]) -> Stream | Answer:
         """A stream whose first bytes are there, or a client error; raises ``ApiError`` as ``ask`` does."""
-        return await self._first(served, lambda target: self._open(target, payload, keys))
+        return await self._first(served, lambda target, url: self._open(target, url, payload, keys))
 
-    async def _first(self, served: Served, attempt: Callable[[Target], Awaitable[T]]) -> T:
+    async def _first(self, served: Served, attempt: Callable[[Target, URL], Awaitable[T]]) -> T:
         statuses = []
         for position, target in enumerate(served.targets):
             if position:
                 self._metrics.fallbacks.labels(served.route, served.spec.revision).inc()
-            try:
-                return await attempt(target)
-            except UpstreamFailed as failure:
-                statuses.append(failure.status)
-                self.count_failure(target, failure)
+            for url in by_load(target.urls, self._in_flight, next(self._turns)):
+                try:
+                    return await attempt(target, url)
+                except UpstreamFailed as failure:
+                    statuses.append(failure.status)
+                    self.count_failure(target, failure)
+                    if failure.reason != "connect" and failure.status != _LOADING:
+                        break  # the replica may have begun to work on it, or any other would fail alike
         headers = {"x-llmctl-endpoint": served.targets[-1].name}
         if set(statuses) == {429}:
             raise ApiError(429, "The model is over its rate limit; try again later.", "rate_limited", headers=headers)
@@ -142,21 +152,25 @@ class Upstreams:
             key = f"; the key {target.upstream.secret} is not in secrets.json" if failure.reason == "key" else ""
             log.warning("endpoint %s failed: %s%s%s", target.name, failure.reason, status, key)
 
-    def _begin(self, target: Target) -> Callable[[], None]:
+    def _begin(self, target: Target, url: URL) -> Callable[[], None]:
         stats = self._stats.upstream(target.name)
         stats.requests += 1
         stats.in_flight += 1
+        self._in_flight[url] += 1
 
         def end() -> None:
             stats.in_flight -= 1
+            self._in_flight[url] -= 1
+            if not self._in_flight[url]:
+                del self._in_flight[url]
 
         return end
 
-    async def _ask(self, target: Target, payload: Json, keys: Mapping[str, Secret]) -> Answer:
-        end = self._begin(target)
+    async def _ask(self, target: Target, url: URL, payload: Json, keys: Mapping[str, Secret]) -> Answer:
+        end = self._begin(target, url)
         try:
             async with asyncio.timeout(target.upstream.timeout_s):
-                async with await self._post_pooled(target, payload, keys) as response:
+                async with await self._post_pooled(target, url, payload, keys) as response:
                     if response.status != 200:
                         return await _client_error(target, response, keys)
                     body = json.loads(await response.read())
@@ -168,13 +182,13 @@ class Upstreams:
             raise UpstreamFailed("broken")
         return Answer(target, 200, body)
 
-    async def _open(self, target: Target, payload: Json, keys: Mapping[str, Secret]) -> Stream | Answer:
-        end = self._begin(target)
+    async def _open(self, target: Target, url: URL, payload: Json, keys: Mapping[str, Secret]) -> Stream | Answer:
+        end = self._begin(target, url)
         response: aiohttp.ClientResponse | None = None
         opened = False
         try:
             async with asyncio.timeout(target.upstream.timeout_s):
-                response = await self._post(self._fresh, target, payload, keys)
+                response = await self._post(self._fresh, target, url, payload, keys)
                 if response.status != 200:
                     return await _client_error(target, response, keys)
                 first = await response.content.readany() if response.content_type == "text/event-stream" else b""
@@ -190,20 +204,23 @@ class Upstreams:
                     response.close()
                 end()
 
-    async def _post_pooled(self, target: Target, payload: Json, keys: Mapping[str, Secret]) -> aiohttp.ClientResponse:
+    async def _post_pooled(
+        self, target: Target, url: URL, payload: Json, keys: Mapping[str, Secret]
+    ) -> aiohttp.ClientResponse:
         context = SimpleNamespace(reused=False)
         try:
-            return await self._post(self._pooled, target, payload, keys, context)
+            return await self._post(self._pooled, target, url, payload, keys, context)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             if not context.reused:
                 raise
         # The server closed an idle connection just as we took it: it never saw the request.
-        return await self._post(self._fresh, target, payload, keys)
+        return await self._post(self._fresh, target, url, payload, keys)
 
     async def _post(
         self,
         session: aiohttp.ClientSession,
         target: Target,
+        url: URL,
         payload: Json,
         keys: Mapping[str, Secret],
         context: SimpleNamespace | None = None,
@@ -217,7 +234,7 @@ class Upstreams:
             headers["Authorization"] = f"Bearer {key.reveal()}"
         body = dump({**payload, "model": upstream.model})
         return await session.post(
-            target.url,
+            url,
             data=body if len(body) <= _LARGE else io.BytesIO(body),
             headers=headers,
             allow_redirects=False,

@@ -1,6 +1,9 @@
 """Plan: pure functions from desired × recorded × live to a frozen plan, and the plan file."""
 
-from llmctl.plan.build import build_plan, gate_rules
+from llmctl.plan.build import build_plan
+from llmctl.plan.explain import Cause, Explanation, explain
+from llmctl.plan.forecasts import gate_rules
+from llmctl.plan.inputs import moved
 from llmctl.plan.model import (
     Drift,
     FieldDiff,
@@ -8,20 +11,29 @@ from llmctl.plan.model import (
     Inputs,
     Plan,
     ResourceChange,
+    Weakening,
 )
-from llmctl.plan.planfile import SavedPlan, diagnostic_json, moved, plan_digest, plan_json, read_plan
+from llmctl.plan.moves import as_recorded
+from llmctl.plan.planfile import diagnostic_json, plan_digest, plan_json
+from llmctl.plan.saved import SavedPlan, load_plan, read_plan
 
 __all__ = [
+    "Cause",
     "Drift",
+    "Explanation",
     "FieldDiff",
     "GateForecast",
     "Inputs",
     "Plan",
     "ResourceChange",
     "SavedPlan",
+    "Weakening",
+    "as_recorded",
     "build_plan",
     "diagnostic_json",
+    "explain",
     "gate_rules",
+    "load_plan",
     "moved",
     "plan_digest",
     "plan_json",

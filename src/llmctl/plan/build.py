@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
-from llmctl.core.digests import digest
-from llmctl.core.resources import Desired, RecordState
-from llmctl.core.steps import RunGate, Step
+from llmctl.core.resources import Desired, Key, RecordState, Resource
+from llmctl.core.steps import Action, Step
 from llmctl.graph import in_order
 from llmctl.live import LiveState
+from llmctl.plan.changes import by_name
 from llmctl.plan.changes import changes as find_changes
 from llmctl.plan.drift import Observed, observe
+from llmctl.plan.forecasts import forecasts
 from llmctl.plan.impact import blast_radius
-from llmctl.plan.model import GateForecast, Inputs, Plan, ResourceChange
+from llmctl.plan.inputs import inputs_of
+from llmctl.plan.model import Plan, ResourceChange
+from llmctl.plan.moves import applicable, renamed
 from llmctl.plan.routes import endpoint_keys
+from llmctl.plan.scope import Scope, find_scope, left_out, restorable
 from llmctl.plan.steps import Builder, build_up
 from llmctl.plan.teardown import tear_down
-
-_COMPARE = {"min": "≥", "max": "≤", "max_drop": "drop ≤"}
+from llmctl.plan.weakened import RECORD, weakenings
 
 
 def build_plan(
@@ -31,40 +35,100 @@ def build_plan(
     gated: bool = True,
     rollback_to: int = 0,
     source_commit: str = "",
+    targets: tuple[Address, ...] = (),
+    base: Mapping[Address, Resource] | None = None,
+    base_name: str = "",
 ) -> Plan:
     """Make a plan. ``live`` is None for an offline plan, which cannot be applied.
 
-    ``gated`` is false for a rollback: its target was proven when it was first applied.
+    ``gated`` is false for a rollback: its target was proven when it was first applied. With ``targets`` only
+    those, and what they need, are changed. ``base`` is what another revision of the file declares, with its
+    name: gates and policies are compared with it too, and not only with the record.
+
+    The plan's ``desired`` is what it makes true: what is held counts there as it is recorded.
     """
     gone = {"destroy": "goes with the environment", "rollback": f"serial {rollback_to} did not declare it"}
-    changes = find_changes(desired, recorded, live, gone=gone.get(action, "no longer declared"))
+    moves = applicable(desired, recorded.resources)
+    every = find_changes(desired, recorded, live, moves=moves, gone=gone.get(action, "no longer declared"))
+    seen = live if action != "destroy" else None  # which takes everything away, whatever state it is in
+    scope = find_scope(desired, recorded, seen, every, moves, targets)
+    changes = [c for c in every if c.address not in scope.held]
     observed = Observed()
-    if live and action != "destroy":  # which takes everything away, whatever state it is in
-        observed = observe(recorded, live, endpoint_keys(desired.resources))
-    blocked = observed.blocked
-    steps: tuple[Step, ...] = ()
-    if not blocked:
-        steps = _steps(Builder(desired, recorded, observed, {c.address: c for c in changes}, gated))
+    if seen is not None:
+        observed = observe(recorded, seen, endpoint_keys(desired.resources) | endpoint_keys(scope.desired.resources))
+    touched = {*(c.address for c in every), *(d.address for d in observed.drift)}
+    left = left_out(scope, touched - _in_the_way(observed, scope, recorded, seen))
+    before = renamed(recorded, scope.moves)
+    weakened = () if action == "destroy" else weakenings(scope.desired, before, scope.moves, desired, base, base_name)
+    builder = Builder(
+        scope.desired,
+        before,
+        _in_scope(observed, scope, recorded, seen, frozenset(left)),
+        {c.address: c for c in changes},
+        gated,
+        scope.held,
+        frozenset(w.address for w in weakened if w.against == RECORD),
+        scope.moves,
+    )
+    steps = _steps(builder)
     return Plan(
         action=action,
-        desired=desired,
+        desired=scope.desired,
         recorded=recorded,
         changes=tuple(changes),
-        drift=observed.drift,
+        drift=tuple(d for d in observed.drift if d.address not in left),
         steps=steps,
-        gates=_forecasts(desired, changes, steps),
-        impact=blast_radius(desired, changes, steps),
-        blocked=blocked,
-        inputs=Inputs(
-            desired={str(a): digest(r.spec) for a, r in sorted(desired.resources.items())},
-            serial=recorded.serial,
-            head=recorded.head,
-            live=live.fingerprint() if live else {},
-        ),
-        denials=tuple(_denials(desired, recorded, changes)),
+        gates=forecasts(builder, steps),
+        impact=blast_radius(builder, steps),
+        blocked=scope.blocked,
+        inputs=inputs_of(desired, recorded, every, live),
+        denials=(*_rejected(scope.desired, recorded, changes), *_protected(before, changes)),
         source_commit=source_commit,
         offline=live is None,
         rollback_to=rollback_to,
+        weakened=weakened,
+        targets=targets,
+        waiting=tuple(sorted(touched & scope.waiting, key=by_name)),
+        left_out=left,
+    )
+
+
+def _in_the_way(observed: Observed, scope: Scope, recorded: RecordState, live: LiveState | None) -> set[Address]:
+    """Routes that nobody recorded, on an endpoint that this plan deletes: they go before it, targets or not."""
+    config = live.gateway_config() if live else None
+    gone = {a.name for a in recorded.resources if a.kind == "endpoint" and a not in scope.desired.resources}
+    return {
+        Address("route", name)
+        for name in (observed.stray_routes if config else ())
+        if config and any(u.endpoint in gone for r in config.routes[name].revisions.values() for u in r.upstreams)
+    }
+
+
+def _in_scope(
+    observed: Observed, scope: Scope, recorded: RecordState, live: LiveState | None, left: frozenset[Address]
+) -> Observed:
+    """What of the drift is put right: not that of held resources, and no stray that one of those may use."""
+    allowed = restorable(scope, recorded)
+    if allowed is None or live is None:
+        return observed
+    config = live.gateway_config()
+    reading = live.readings.get("endpoint")
+    used = {
+        Key(upstream.endpoint, upstream.revision)
+        for name, route in (config.routes.items() if config else ())
+        if Address("route", name) in scope.held | left
+        for revision in route.revisions.values()
+        for upstream in revision.upstreams
+    }
+    if live.gateway.unreadable and reading:
+        used |= reading.found.keys()  # nobody knows which of them have traffic
+    outside = scope.held | left
+    return replace(
+        observed,
+        restore=tuple((a, r) for a, r in observed.restore if a in allowed),
+        strays=tuple(k for k in observed.strays if k not in used and Address("endpoint", k.name) not in outside),
+        stray_routes=tuple(n for n in observed.stray_routes if Address("route", n) not in outside),
+        in_use=frozenset(used),
     )
 
 
@@ -76,45 +140,37 @@ def _steps(builder: Builder) -> tuple[Step, ...]:
     return tuple(builder.steps[step_id] for step_id in order)
 
 
-def _forecasts(desired: Desired, changes: Sequence[ResourceChange], steps: Sequence[Step]) -> tuple[GateForecast, ...]:
-    by_address: Mapping[Address, ResourceChange] = {c.address: c for c in changes}
-    forecasts = []
-    for step in steps:
-        if not isinstance(step, RunGate):
-            continue
-        spec = desired.resources[step.address].spec
-        if step.route in by_address:
-            why = f"proves the new revision of {step.route}"
-        else:
-            why = by_address[step.address].reason if step.address in by_address else "re-run"
-        forecasts.append(
-            GateForecast(step.address, step.route, step.revision, step.baseline, why, gate_rules(spec["metrics"]))
-        )
-    return tuple(forecasts)
-
-
-def gate_rules(metrics: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
-    """The thresholds of a gate for people: ``exact_match ≥ 0.95``, ``exact_match drop ≤ 0.02``."""
-    return tuple(
-        f"{metric} {_COMPARE[rule]} {value:g}"
-        for metric, rules in metrics.items()
-        for rule, value in rules.items()
-        if rule in _COMPARE and value is not None
-    )
-
-
-def _denials(desired: Desired, recorded: RecordState, changes: Sequence[ResourceChange]) -> list[Diagnostic]:
+def _rejected(desired: Desired, recorded: RecordState, changes: Sequence[ResourceChange]) -> Iterable[Diagnostic]:
     """Revisions that a rollback left behind are refused until somebody says why they are good again."""
+    origins = {c.address: c.moved_from for c in changes if c.moved_from and c.address.kind == "route"}
     changed = {c.address for c in changes if c.before != c.after}
-    return [
-        Diagnostic(
-            f"revision {r.revision[:8]} was rejected by the rollback of serial {r.serial}",
-            address=r.address,
-            detail=r.reason,
-            hint=f"Change it, or run `llmctl unreject {r.revision[:8]} --reason …` to say why it is good again.",
-        )
-        for r in recorded.rejections
-        if r.address in changed
-        and r.address in desired.resources
-        and desired.resources[r.address].revision == r.revision
-    ]
+    for address in sorted(a for a in changed if a in desired.resources):
+        for r in recorded.rejections:
+            named = (address, origins.get(address, address))
+            if r.address in named and desired.resources[address].revision == r.revision:
+                yield Diagnostic(
+                    f"revision {r.revision[:8]} was rejected by the rollback of serial {r.serial}",
+                    address=address,
+                    detail=r.reason,
+                    hint=f"Change it, or run `llmctl unreject {r.revision[:8]} --reason …` "
+                    "to say why it is good again.",
+                )
+
+
+def _protected(recorded: RecordState, changes: Sequence[ResourceChange]) -> Iterable[Diagnostic]:
+    """What the record protects is neither deleted nor replaced, even when this change lifts the protection.
+
+    An endpoint may get another name, with the same revision; the live thing of a plug-in would be lost with its name.
+    """
+    same = {c.moved_from: c.after for c in changes if c.moved_from and c.address.kind == "endpoint"}
+    for change in changes:
+        was = recorded.resources.get(change.address)
+        if was is None or not was.spec.get("protect") or same.get(change.address) == was.revision:
+            continue
+        if change.action in (Action.DELETE, Action.REPLACE):
+            yield Diagnostic(
+                f"it is protected, and this plan would {change.action.value} it",
+                address=change.address,
+                detail=f"Why: {change.reason}.",
+                hint="Apply `protect: false` for it first, in a change of its own.",
+            )

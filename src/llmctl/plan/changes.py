@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 from llmctl.core.address import Address
 from llmctl.core.kinds import Role, kind_of
 from llmctl.core.resources import Desired, Key, Recorded, RecordState, Resource
@@ -9,6 +12,7 @@ from llmctl.core.steps import Action
 from llmctl.live import LiveState
 from llmctl.plan.diff import field_diffs
 from llmctl.plan.model import ResourceChange
+from llmctl.plan.moves import Pair, renamed, with_new_names
 
 
 def next_version(recorded: Recorded | None, revision: str) -> int:
@@ -17,33 +21,81 @@ def next_version(recorded: Recorded | None, revision: str) -> int:
     return known.index(revision) + 1 if revision in known else len(known) + 1
 
 
+def by_name(address: Address) -> tuple[str, str]:
+    """The order of addresses, as a key: comparing addresses themselves is slow for thousands."""
+    return address.kind, address.name
+
+
+def same(want: Resource, was: Recorded) -> bool:
+    """Whether nothing of a resource differs from the record."""
+    return want.revision == was.revision and want.spec == was.spec and want.needs == was.needs
+
+
 def changes(
-    desired: Desired, recorded: RecordState, live: LiveState | None, *, gone: str = "no longer declared"
+    desired: Desired,
+    recorded: RecordState,
+    live: LiveState | None,
+    *,
+    moves: Sequence[Pair] = (),
+    gone: str = "no longer declared",
 ) -> list[ResourceChange]:
-    """Every resource that differs from the record, sorted by address; ``gone`` is why one is to be deleted."""
+    """Every resource that differs from the record, sorted by address; ``gone`` is why one is to be deleted.
+
+    ``moves`` are the renames that are made: each compares with what is recorded under the old name.
+    """
+    compared = _Compared(renamed(recorded, moves), live, moves, gone)
     found = []
-    for address in sorted({*desired.resources, *recorded.resources}):
-        want, was = desired.resources.get(address), recorded.resources.get(address)
-        change = _change(address, want, was, live, gone)
-        if change is not None:
-            found.append(change)
-    return found
+    for address, want in desired.resources.items():
+        was = compared.recorded.resources.get(address)
+        if was is None or address in compared.origins or not same(want, was):
+            found.append(_change(want, was, compared))
+    for address, was in compared.recorded.resources.items():
+        if address not in desired.resources:
+            found.append(_deletion(address, was, compared))
+    return sorted(found, key=lambda change: by_name(change.address))
 
 
-def _change(
-    address: Address, want: Resource | None, was: Recorded | None, live: LiveState | None, gone: str
-) -> ResourceChange | None:
-    if want is None and was is not None:
-        return ResourceChange(address, Action.DELETE, gone, was.revision, "", version_before=was.version)
-    assert want is not None
+@dataclass
+class _Compared:
+    """What every comparison needs; the record has the new names already."""
+
+    recorded: RecordState
+    live: LiveState | None
+    moves: Sequence[Pair]
+    gone: str
+    origins: dict[Address, Address] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.origins = {new: old for old, new in self.moves}
+
+
+def _deletion(address: Address, was: Recorded, compared: _Compared) -> ResourceChange:
+    new = next((new for old, new in compared.moves if old == address), None)
+    reason = f"renamed to {new}; goes when nothing uses it any more" if new else compared.gone
+    return ResourceChange(address, Action.DELETE, reason, was.revision, "", version_before=was.version)
+
+
+def _change(want: Resource, was: Recorded | None, compared: _Compared) -> ResourceChange:
+    address = want.address
+    origin = compared.origins.get(address)
+    history = was
+    diffs = field_diffs(address.kind, was.spec if was else None, want.spec)
     if was is None:
-        action, reason = _creation(want, live)
-    elif want.revision != was.revision:
-        action, reason = _new_revision(want, was)
-    elif want.spec != was.spec or want.needs != was.needs:
-        action, reason = Action.UPDATE, "changed in place; the revision stays"
+        action, reason = _creation(want, compared.live)
+        if origin is not None:
+            history = compared.recorded.resources[origin]
+            reason = f"renamed from {origin}: runs beside it until everything uses the new one"
     else:
-        return None
+        before = with_new_names(address, was.spec, compared.moves)
+        if not _same_serving(want, before) or (want.revision != was.revision and before == was.spec):
+            action, reason = _new_revision(want, was, before)
+        elif want.spec == before:
+            action, reason = _followed(was, compared, origin)
+        else:
+            what = "changed in place" if diffs else "what it uses changes in place"
+            action, reason = Action.UPDATE, f"{what}; the revision stays"
+        if origin is not None:
+            reason = f"renamed from {origin}" + ("" if action is Action.MOVE else f"; {reason}")
     return ResourceChange(
         address,
         action,
@@ -51,28 +103,47 @@ def _change(
         before=was.revision if was else "",
         after=want.revision,
         version_before=was.version if was else 0,
-        version_after=next_version(was, want.revision),
-        diffs=field_diffs(address.kind, was.spec if was else None, want.spec),
+        version_after=next_version(history, want.revision),
+        diffs=diffs,
+        moved_from=origin,
     )
 
 
+def _same_serving(want: Resource, before: dict[str, object]) -> bool:
+    return all(want.spec.get(f) == before.get(f) for f in kind_of(want.address.kind).serving)
+
+
+def _followed(was: Recorded, compared: _Compared, origin: Address | None) -> tuple[Action, str]:
+    """Nothing differs but names: its own, or those of what it needs."""
+    if origin is not None:
+        return Action.MOVE, ""
+    told = [
+        f"{old} to {new}"
+        for old, new in compared.moves
+        if old in was.needs or with_new_names(was.address, was.spec, [(old, new)]) != was.spec
+    ]
+    named = ", ".join(sorted(told))
+    return Action.UPDATE, f"follows the rename of {named}" if named else "what it needs is declared otherwise"
+
+
 def _creation(want: Resource, live: LiveState | None) -> tuple[Action, str]:
-    there = live.find(want.address.kind, Key(want.address.name, want.revision)) if live else None
-    if there is not None and there.healthy:
+    key = Key(want.address.name, "" if kind_of(want.address.kind).role is Role.RESOURCE else want.revision)
+    there = live.find(want.address.kind, key) if live else None
+    if there is not None and there.healthy and there.revision == want.revision:
         return Action.ADOPT, "already live exactly so, but not recorded"
     return Action.CREATE, "newly declared"
 
 
-def _new_revision(want: Resource, was: Recorded) -> tuple[Action, str]:
+def _new_revision(want: Resource, was: Recorded, before: dict[str, object]) -> tuple[Action, str]:
     version = next_version(was, want.revision)
     back = ""
     if want.revision in was.revisions:
         back = f"; back to v{version}" if version < was.version else f"; tried before as v{version}"
-    moved = [f for f in kind_of(want.address.kind).serving if want.spec.get(f) != was.spec.get(f)]
-    what = ", ".join(_SAID.get(field, field) for field in moved) or "kind"
-    role = kind_of(want.address.kind).role
-    action = Action.REPLACE if role in (Role.DEPLOYMENT, Role.ROUTE) else Action.UPDATE
-    return action, f"{what} changed{back}"
+    kind = kind_of(want.address.kind)
+    differ = [f for f in kind.serving if want.spec.get(f) != before.get(f)]
+    what = ", ".join(dict.fromkeys(_SAID.get(field, field) for field in differ)) + " changed"
+    action = Action.REPLACE if kind.role in (Role.DEPLOYMENT, Role.ROUTE) else Action.UPDATE
+    return action, f"{what if differ else 'this version of llmctl tells its revisions otherwise'}{back}"
 
 
 #: How a serving field is called when it is the reason of a change.

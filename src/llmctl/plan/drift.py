@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.digests import Json
 from llmctl.core.kinds import Role, kind_of
 from llmctl.core.resources import ALL, Key, Recorded, RecordState
 from llmctl.live import LiveState
+from llmctl.plan.changes import by_name
 from llmctl.plan.model import Drift
 from llmctl.plan.routes import chain_keys, differences, endpoint_keys, route_revision, unrecorded_routes
 
@@ -19,7 +21,8 @@ class Observed:
     """All that live state adds to a plan.
 
     ``restore`` holds the live keys to bring back, ``strays`` the endpoint revisions and ``stray_routes``
-    the routes that nobody recorded.
+    the routes that nobody recorded; ``in_use`` are endpoint revisions that must stay for the sake of what this
+    plan does not touch.
     """
 
     drift: tuple[Drift, ...] = ()
@@ -27,6 +30,7 @@ class Observed:
     restore: tuple[tuple[Address, str], ...] = ()
     strays: tuple[Key, ...] = ()
     stray_routes: tuple[str, ...] = ()
+    in_use: frozenset[Key] = frozenset()
 
 
 def observe(recorded: RecordState, live: LiveState, wanted: frozenset[Key]) -> Observed:
@@ -35,16 +39,22 @@ def observe(recorded: RecordState, live: LiveState, wanted: frozenset[Key]) -> O
     restore: list[tuple[Address, str]] = []
     blocked: list[Diagnostic] = [*_unreadable(recorded, live)]
     unread = {d.address for d in blocked}
-    for address, was in sorted(recorded.resources.items()):
-        if address in unread or kind_of(address.kind).role is Role.RULE:
+    reached = live.endpoint_outputs()
+    roles = {kind: kind_of(kind).role for kind in {address.kind for address in recorded.resources}}
+    for address, was in recorded.resources.items():
+        role = roles[address.kind]
+        if address in unread or role is Role.RULE:
             continue
-        if address.kind == "route":
-            missing = _route_drift(was, live)
+        if role is Role.ROUTE:
+            missing = _route_drift(was, live, reached)
         else:
-            missing = _drift_of_key(address, Key(address.name, was.revision), live)
+            key = Key(address.name, "" if role is Role.RESOURCE else was.revision)
+            missing = _drift_of_key(address, key, was.revision, live)
         if missing:
             drift.append(Drift(address, missing[0], tuple(missing[1:])))
             restore.append((address, was.revision))
+    drift.sort(key=lambda found: by_name(found.address))
+    restore.sort(key=lambda found: by_name(found[0]))
     for address, revision, reason in _older_endpoints(recorded, live):
         drift.append(Drift(address, reason))
         restore.append((address, revision))
@@ -56,8 +66,11 @@ def observe(recorded: RecordState, live: LiveState, wanted: frozenset[Key]) -> O
 
 
 def _unreadable(recorded: RecordState, live: LiveState) -> Iterator[Diagnostic]:
-    for address, was in sorted(recorded.resources.items()):
-        reason = live.unreadable(address.kind, Key(address.name, was.revision))
+    if live.is_readable:
+        return
+    for address, was in sorted(recorded.resources.items(), key=lambda item: by_name(item[0])):
+        single = kind_of(address.kind).role is Role.RESOURCE
+        reason = live.unreadable(address.kind, Key(address.name, "" if single else was.revision))
         if reason is not None:
             yield replace(reason, address=address, summary=f"cannot be read: {reason.summary}")
     for kind, reading in live.readings.items():
@@ -67,26 +80,25 @@ def _unreadable(recorded: RecordState, live: LiveState) -> Iterator[Diagnostic]:
             yield replace(reason, summary=f"{kind} resources cannot be read: {reason.summary}")
 
 
-def _drift_of_key(address: Address, key: Key, live: LiveState) -> list[str]:
+def _drift_of_key(address: Address, key: Key, revision: str, live: LiveState) -> list[str]:
     there = live.find(address.kind, key)
     if there is None:
         return ["it is gone" if address.kind != "endpoint" else "it does not run"]
     if not there.healthy:
         return [there.detail or "it is not healthy"]
-    if there.revision != key.revision:
-        return [f"revision {there.revision[:8] or 'unknown'} is there, recorded is {key.revision[:8]}"]
+    if there.revision != revision:
+        return [f"revision {there.revision[:8] or 'unknown'} is there, recorded is {revision[:8]}"]
     return []
 
 
-def _route_drift(was: Recorded, live: LiveState) -> list[str]:
+def _route_drift(was: Recorded, live: LiveState, outputs: Mapping[Key, Mapping[str, Json]]) -> list[str]:
     if not live.gateway.running:
         return ["the gateway does not run"]
-    outputs = live.endpoint_outputs()
     reachable = all(key in outputs for key in chain_keys(was.spec))
     want = route_revision(was.spec, was.revision, outputs) if reachable else None
     found: list[str] = []
     for replica, config in sorted(live.gateway.configs.items()):
-        lines = differences(config.routes.get(was.address.name), want, was.revision)
+        lines = differences(config.routes.get(was.address.name), want, was.revision, was.spec.get("aliases") or ())
         found += [line if len(live.gateway.configs) == 1 else f"{replica}: {line}" for line in lines]
     return found
 
@@ -94,14 +106,16 @@ def _route_drift(was: Recorded, live: LiveState) -> list[str]:
 def _older_endpoints(recorded: RecordState, live: LiveState) -> Iterator[tuple[Address, str, str]]:
     """Endpoint revisions that a recorded route still uses although the endpoint has moved on."""
     seen = set()
-    for address, was in sorted(recorded.resources.items()):
-        for key in chain_keys(was.spec) if address.kind == "route" else ():
+    routes = sorted((a for a in recorded.resources if a.kind == "route"), key=by_name)
+    for address in routes:
+        was = recorded.resources[address]
+        for key in chain_keys(was.spec):
             endpoint = Address("endpoint", key.name)
             current = recorded.resources.get(endpoint)
             if key in seen or (current and current.revision == key.revision) or live.unreadable("endpoint", key):
                 continue
             seen.add(key)
-            lines = _drift_of_key(endpoint, key, live)
+            lines = _drift_of_key(endpoint, key, key.revision, live)
             if lines:
                 yield endpoint, key.revision, f"revision {key.revision[:8]}, used by {address}: {lines[0]}"
 

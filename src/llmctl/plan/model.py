@@ -36,6 +36,7 @@ class ResourceChange:
     version_before: int = 0
     version_after: int = 0
     diffs: tuple[FieldDiff, ...] = ()
+    moved_from: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,17 @@ class GateForecast:
     why: str
     rules: tuple[str, ...]  # "exact_match ≥ 0.95"
     cached: str = ""  # PASS, FAIL or INCONCLUSIVE from evidence whose key still stands
+    cached_at: str = ""  # when that was measured (ISO 8601, UTC)
+    as_recorded: bool = False  # the gate as it was recorded, because this change weakens or deletes it
+
+
+@dataclass(frozen=True, slots=True)
+class Weakening:
+    """A gate or policy that asks for less than it did: ``what`` says in which ways, a line each."""
+
+    address: Address
+    what: tuple[str, ...]
+    against: str  # "the record", or the git revision given with --base
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,10 @@ class Plan:
     source_commit: str = ""
     offline: bool = False
     rollback_to: int = 0
+    weakened: tuple[Weakening, ...] = ()
+    targets: tuple[Address, ...] = ()  # what --target asked for; empty for everything
+    waiting: tuple[Address, ...] = ()  # what would change and is held: it needs something that is blocked
+    left_out: tuple[Address, ...] = ()  # what would change too, and is not among the targets
 
     @property
     def is_empty(self) -> bool:

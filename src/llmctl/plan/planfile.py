@@ -1,20 +1,20 @@
-"""The plan as JSON: for ``--json``, for the plan file, and to tell whether a saved plan still holds."""
+"""The plan as JSON: for ``--json`` and for the plan file. Reading one back is in ``plan/saved.py``."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
-from pathlib import Path
 
 from llmctl import __version__
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json, digest
-from llmctl.core.errors import InvalidInput
 from llmctl.core.steps import Step
-from llmctl.plan.model import FORMAT, Inputs, Plan
+from llmctl.plan.model import FORMAT, Plan
+
+#: What the digest of a plan covers: what it was made from, and what it would do.
+_COVERED = ("action", "project", "environment", "targets", "inputs", "steps")
 
 
 def _plain(value: object) -> Json:
@@ -52,89 +52,42 @@ def diagnostic_json(diagnostic: Diagnostic) -> dict[str, Json]:
 
 def plan_digest(plan: Plan) -> str:
     """Names the plan: what it was made from and what it would do."""
-    return digest(
-        {
-            "action": plan.action,
-            "project": plan.desired.project,
-            "environment": plan.desired.environment.name,
-            "inputs": asdict(plan.inputs),
-            "steps": [step_json(s) for s in plan.steps],
-        }
-    )
+    return body_digest(_body(plan))
+
+
+def body_digest(body: Mapping[str, Json]) -> str:
+    """The digest that a plan's JSON should name."""
+    return digest({key: body[key] for key in _COVERED})
 
 
 def plan_json(plan: Plan) -> dict[str, Json]:
     """The whole plan for programs, versioned by ``format``; its schema is ``schema/plan.schema.json``."""
+    body = _body(plan)
+    return {"format": FORMAT, "llmctl": __version__, "digest": body_digest(body), **body}
+
+
+def _body(plan: Plan) -> dict[str, Json]:
     return {
-        "format": FORMAT,
-        "llmctl": __version__,
-        "digest": plan_digest(plan),
         "action": plan.action,
         "project": plan.desired.project,
         "environment": plan.desired.environment.name,
+        "target": plan.desired.environment.target,
         "source_commit": plan.source_commit,
         "offline": plan.offline,
         "rollback_to": plan.rollback_to,
         "empty": plan.is_empty,
+        "targets": _plain(plan.targets),
         "changes": _plain(plan.changes),
         "drift": _plain(plan.drift),
         "steps": [step_json(s) for s in plan.steps],
         "gates": _plain(plan.gates),
         "impact": list(plan.impact),
         "policies": _plain(plan.policies),
+        "weakened": _plain(plan.weakened),
         "denials": [diagnostic_json(d) for d in plan.denials],
         "blocked": [diagnostic_json(d) for d in plan.blocked],
+        "waiting": _plain(plan.waiting),
+        "left_out": _plain(plan.left_out),
         "warnings": [diagnostic_json(d) for d in plan.warnings],
         "inputs": _plain(plan.inputs),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class SavedPlan:
-    """What is read back of a plan file: enough to refuse it when anything moved."""
-
-    digest: str
-    environment: str
-    project: str
-    offline: bool
-    action: str
-    inputs: Inputs
-
-
-def read_plan(path: Path) -> SavedPlan:
-    """Read a plan file. Raises ``InvalidInput`` when it is not one, is of another format or was edited."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data["format"] != FORMAT:
-            raise _not_a_plan(path, f"its format is {data['format']}; this llmctl reads {FORMAT}")
-        inputs = Inputs(**data["inputs"])
-        body = {k: data[k] for k in ("action", "project", "environment", "steps")}
-        if digest({**body, "inputs": asdict(inputs)}) != data["digest"]:
-            raise _not_a_plan(path, "its content does not match its digest: it was edited or damaged")
-        return SavedPlan(data["digest"], data["environment"], data["project"], data["offline"], data["action"], inputs)
-    except OSError as error:
-        raise _not_a_plan(path, error.strerror or "it cannot be read") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise _not_a_plan(path, "it is not a plan that `llmctl plan --out` wrote") from None
-
-
-def _not_a_plan(path: Path, why: str) -> InvalidInput:
-    return InvalidInput(
-        [Diagnostic(f"{path} cannot be applied: {why}", hint="Make a new one with `llmctl plan --out FILE`.")]
-    )
-
-
-def moved(saved: Inputs, now: Inputs) -> list[str]:
-    """What differs between what a saved plan was made from and what is there now, a line each."""
-    lines = []
-    if saved.serial != now.serial or saved.head != now.head:
-        lines.append(f"the record: serial {saved.serial} when planned, {now.serial} now")
-    for name in sorted({*saved.desired, *now.desired}):
-        if saved.desired.get(name) != now.desired.get(name):
-            state = "new" if name not in saved.desired else "gone" if name not in now.desired else "changed"
-            lines.append(f"{name}: {state} in llmops.yaml or a file that it refers to")
-    for name in sorted({*saved.live, *now.live}):
-        before, after = saved.live.get(name, "absent"), now.live.get(name, "absent")
-        if before != after:
-            lines.append(f"{name}: live was {before or 'nothing'} when planned, is {after or 'nothing'} now")
-    return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from llmctl.core.address import Address
 from llmctl.core.digests import Json
@@ -27,7 +27,11 @@ def endpoint_keys(resources: Mapping[Address, Resource] | Mapping[Address, Recor
 
 
 def route_revision(spec: Spec, revision: str, outputs: Mapping[Key, Mapping[str, Json]]) -> RouteRevision:
-    """The gateway's form of a route revision. Raises ``KeyError`` for an endpoint revision that is not live."""
+    """The gateway's form of a route revision. Raises ``KeyError`` for an endpoint revision that is not live.
+
+    Of an endpoint's addresses only as many are taken as it is to have replicas: before one shrinks, the
+    gateway must have forgotten the others.
+    """
     upstreams = []
     for link in spec["chain"]:
         reached = outputs[Key(link["endpoint"], link["revision"])]
@@ -35,7 +39,7 @@ def route_revision(spec: Spec, revision: str, outputs: Mapping[Key, Mapping[str,
             Upstream(
                 endpoint=link["endpoint"],
                 revision=link["revision"],
-                base_url=reached["base_url"],
+                base_urls=_addresses(link["spec"], reached),
                 model=reached["model"],
                 secret=reached.get("secret", ""),
                 timeout_s=float(link["spec"]["options"].get("timeout_s", 60)),
@@ -51,10 +55,19 @@ def route_revision(spec: Spec, revision: str, outputs: Mapping[Key, Mapping[str,
     )
 
 
-def differences(route: Route | None, want: RouteRevision | None, revision: str) -> tuple[str, ...]:
+def _addresses(endpoint: Spec, reached: Mapping[str, Json]) -> tuple[str, ...]:
+    found = tuple(reached.get("base_urls") or (reached["base_url"],))
+    replicas = endpoint.get("replicas") or {}
+    return found[: replicas.get("min") or len(found)]
+
+
+def differences(
+    route: Route | None, want: RouteRevision | None, revision: str, aliases: Iterable[str] = ()
+) -> tuple[str, ...]:
     """How what the gateway serves for a route differs from the recorded revision; empty when it does not.
 
     ``want`` is None when the revision's endpoints are not all live; then only the shape is compared.
+    ``aliases`` are the other names that it is to answer to.
     """
     if route is None:
         return ("the gateway does not serve it",)
@@ -64,6 +77,9 @@ def differences(route: Route | None, want: RouteRevision | None, revision: str) 
     if dict(route.weights) != {revision: 100}:
         shares = ", ".join(f"{share} % {rev[:8]}" for rev, share in sorted(route.weights.items()))
         found.append(f"traffic is {shares or 'nothing'}, recorded is 100 % {revision[:8]}")
+    if set(route.aliases) != set(aliases):
+        names, wanted = (", ".join(sorted(some)) or "none" for some in (route.aliases, aliases))
+        found.append(f"its aliases are {names}, recorded are {wanted}")
     for extra in sorted(set(route.revisions) - {revision}):
         found.append(f"an unrecorded revision {extra[:8]} is there")
     served = route.revisions.get(revision)

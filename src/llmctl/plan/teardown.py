@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from llmctl.core.address import Address
-from llmctl.core.resources import Key
+from llmctl.core.resources import Key, Spec
 from llmctl.core.steps import Action, Destroy, Promote, Provision, Retire
 from llmctl.graph import users_of
+from llmctl.plan.changes import by_name
 from llmctl.plan.routes import chain_keys, endpoint_keys
-from llmctl.plan.steps import Builder, provision_id
+from llmctl.plan.steps import Builder, provision_id, weakened_after
 
 
 def tear_down(b: Builder) -> None:
     """Old revisions once nothing serves from them, then deleted resources, then strays."""
+    _stray_routes(b)
     _retire(b)
     _destroy(b)
-    _strays(b)
+    _shrink(b)
+    _stray_endpoints(b)
+
+
+def _stray_routes(b: Builder) -> None:
+    for name in b.observed.stray_routes:
+        route = Address("route", name)
+        if route not in b.desired.resources:
+            b.add(Retire(f"retire:{route}", route, (), ""))
+
+
+def _settled(b: Builder) -> tuple[str, ...]:
+    """The steps after which no route is served any more that nobody recorded: what it runs on nobody knows."""
+    routes = [Address("route", name) for name in b.observed.stray_routes]
+    return b.existing(i for r in routes for i in (f"retire:{r}", f"promote:{r}@{b.revision(r)}"))
 
 
 def _retire(b: Builder) -> None:
     leaving: dict[Key, list[str]] = {}
-    for address, was in sorted(b.recorded.resources.items()):
-        change = b.changes.get(address)
-        if address.kind != "route" or change is None:
+    for address, change in b.changes.items():
+        was = b.recorded.resources.get(address)
+        if address.kind != "route" or was is None:
             continue
         if change.action is Action.REPLACE:
             promote = f"promote:{address}@{change.after}"
@@ -42,8 +59,8 @@ def _retire(b: Builder) -> None:
             leaving.setdefault(Key(address.name, change.before), []).append(started)
     needed = endpoint_keys(b.desired.resources)
     for key, steps in sorted(leaving.items()):
-        if key not in needed and Address("endpoint", key.name) in b.desired.resources:
-            _retire_endpoint(b, key, steps)
+        if key not in needed | b.observed.in_use and Address("endpoint", key.name) in b.desired.resources:
+            _retire_endpoint(b, key, (*steps, *_settled(b)))
 
 
 def _retire_endpoint(b: Builder, key: Key, after: Iterable[str]) -> None:
@@ -57,26 +74,59 @@ def _destroy_id(address: Address) -> str:
 
 def _destroy(b: Builder) -> None:
     """Dependents first, and after the steps of those that stop needing it."""
+    gone = sorted((a for a in b.recorded.resources if a not in b.desired.resources), key=by_name)
+    if not gone:
+        return
     users = users_of({address: resource.needs for address, resource in b.recorded.resources.items()})
     moved: dict[Address, list[str]] = {}
     for step in b.steps.values():
         if isinstance(step, Promote | Retire | Provision):
             moved.setdefault(step.address, []).append(step.id)
-    for address, was in sorted(b.recorded.resources.items()):
-        if address in b.desired.resources:
-            continue
-        needs: list[str] = []
+    follows = dict(b.moves)
+    for address in gone:
+        was = b.recorded.resources[address]
+        needs = [*b.making([follows[address]])] if address in follows else []
         for user in users.get(address, ()):
             needs += moved.get(user, []) if user in b.desired.resources else [_destroy_id(user)]
+        if address.kind == "gate" and b.gated:
+            needs += weakened_after(b, address)
+        if address.kind == "endpoint":
+            needs += _settled(b)
         b.add(Destroy(_destroy_id(address), address, tuple(dict.fromkeys(needs)), was.revision))
 
 
-def _strays(b: Builder) -> None:
+def _shrink(b: Builder) -> None:
+    """Replicas go after the gateway has forgotten their addresses: after every route that knows them was published.
+
+    Where more of the endpoint changes than their number, what uses it is published once more.
+    """
+    for key in sorted(b.shrinking):
+        step_id = provision_id("endpoint", key.name, key.revision)
+        forgotten = [b.restored[a] for a in b.restored if key in chain_keys(b.recorded.resources[a].spec)]
+        for address, was in b.recorded.resources.items():
+            if address.kind == "route" and key in chain_keys(was.spec):
+                forgotten += (f"retire:{address}@{was.revision}", _destroy_id(address), b.provision(address))
+        needs = (*b.steps[step_id].needs, *b.existing(forgotten))
+        b.add(replace(b.steps[step_id], needs=tuple(dict.fromkeys(needs))))
+        if any(link.get("api_key") != b.links[key][0].get("api_key") for link in _wanted_links(b, key)):
+            _publish_again(b, key, step_id)
+
+
+def _wanted_links(b: Builder, key: Key) -> Iterable[Spec]:
+    routes = (r for a, r in b.desired.resources.items() if a.kind == "route" and key in chain_keys(r.spec))
+    return (link["spec"] for r in routes for link in r.spec["chain"] if link["endpoint"] == key.name)
+
+
+def _publish_again(b: Builder, key: Key, changed: str) -> None:
+    for address, route in b.desired.resources.items():
+        if address.kind == "route" and key in chain_keys(route.spec) and address in b.changes:
+            serves = b.existing((f"promote:{address}@{route.revision}", b.provision(address)))
+            step_id = f"publish:{address}@{route.revision}"
+            b.add(Provision(step_id, address, (changed, *serves), route.revision, Action.UPDATE))
+
+
+def _stray_endpoints(b: Builder) -> None:
     """What nobody recorded goes once every route is as it should be: traffic may still go to a stray."""
-    for name in b.observed.stray_routes:
-        route = Address("route", name)
-        if route not in b.desired.resources:
-            b.add(Retire(f"retire:{route}", route, (), ""))
     settled = [
         s.id for s in b.steps.values() if s.address.kind == "route" and isinstance(s, Promote | Retire | Destroy)
     ]

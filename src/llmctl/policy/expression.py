@@ -3,15 +3,19 @@
 CEL's ``||`` and ``&&`` absorb errors: ``resource.licence == "x" || true`` is true although no such field
 exists, and so is one with a misspelt function. So names are judged when a rule is loaded. The engine tells
 the variables but not the fields; those are read here. To be sure that no field is missed, ``resource`` may
-stand only before ``.field`` or ``["field"]``, never bare, where it could be passed on under another name.
+stand only before ``.field`` or ``["field"]``, never bare, where it could be passed on under another name. What
+a macro binds over a list of objects (``plan.changes.all(c, c.kind == "prompt")``) is followed too.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+
+from llmctl.policy.fields import Fields, Shape
 
 FUNCTIONS = frozenset(
     {"size", "int", "uint", "double", "string", "bytes", "type", "dyn", "duration", "timestamp", "has"}
@@ -56,10 +60,15 @@ class Complaint:
 
 @dataclass(slots=True)
 class Names:
-    """What the tokens tell: complaints, and the variables that macros bind."""
+    """What the tokens tell: complaints, the paths that are read, and the variables that macros bind.
+
+    ``bound`` counts how often a variable is bound, ``items`` has the shape of the item each time that it is known.
+    """
 
     complaints: list[Complaint] = field(default_factory=list)
-    bound: set[str] = field(default_factory=set)
+    paths: dict[tuple[str, ...], None] = field(default_factory=dict)  # ("resource", "lineage", "base"), in order
+    bound: Counter[str] = field(default_factory=Counter)
+    items: dict[str, list[Shape]] = field(default_factory=dict)
 
 
 _END = Token("", "")
@@ -72,22 +81,24 @@ def tokens(source: str) -> Iterator[Token]:
             yield Token(match.lastgroup, match.group())
 
 
-def names(source: str, roots: Mapping[str, tuple[str, ...]], nested: Mapping[str, tuple[str, ...]]) -> Names:
-    """Find every field of ``roots`` and every function that an expression names.
-
-    ``roots`` are variables with their fields, ``nested`` the fields of objects inside ``resource``.
-    """
+def names(source: str, roots: Mapping[str, Fields]) -> Names:
+    """Find every field of ``roots``, which are variables with their fields, and every function that is named."""
     found = Names()
     line = [_END, *tokens(source), *[_END] * 4]
-    for at in range(1, len(line) - 4):
-        token, follows = line[at], line[at + 1]
-        if token.kind != "name" or token.text in _WORDS:
-            continue
-        is_member = line[at - 1].text == "." and _ends_operand(line[at - 2])
-        if follows.text == "(":
+    places = [n for n in range(1, len(line) - 4) if line[n].kind == "name" and line[n].text not in _WORDS]
+    for at in places:
+        token, is_member = line[at], _is_member(line, at)
+        if line[at + 1].text == "(":
             _call(found, token.text, is_member, line[at + 2])
         elif not is_member and token.text in roots:
-            _path(found, line[at:], roots, nested)
+            _root(found, line[at:], roots[token.text])
+    for at in places:
+        name = line[at].text
+        shapes = found.items.get(name, [])
+        # A variable that macros bind to different things is left to the evaluation.
+        told = shapes and all(s == shapes[0] for s in shapes) and len(shapes) == found.bound[name]
+        if told and not _is_member(line, at):
+            _follow(found, (name,), shapes[0], line[at + 1 :])
     return found
 
 
@@ -107,6 +118,10 @@ def closest(name: str, options: list[str]) -> str:
     return f"Did you mean {near[0]}? {there}" if near else there
 
 
+def _is_member(line: list[Token], at: int) -> bool:
+    return line[at - 1].text == "." and _ends_operand(line[at - 2])
+
+
 def _ends_operand(token: Token) -> bool:
     return token.text in (")", "]", "}") or token.kind in ("text", "number") or _is_value(token)
 
@@ -117,32 +132,59 @@ def _is_value(token: Token) -> bool:
 
 def _call(found: Names, name: str, is_member: bool, argument: Token) -> None:
     if is_member and name in MACROS:
-        found.bound.add(argument.text)
+        found.bound[argument.text] += 1
     if name not in (METHODS if is_member else FUNCTIONS):
         what = "method" if is_member else "function"
         options = sorted(METHODS if is_member else FUNCTIONS)
         found.complaints.append(Complaint(f"unknown {what} {name}()", closest(name, options)))
 
 
-def _path(
-    found: Names, line: list[Token], roots: Mapping[str, tuple[str, ...]], nested: Mapping[str, tuple[str, ...]]
-) -> None:
+def _root(found: Names, line: list[Token], shape: Fields) -> None:
     root = line[0].text
-    first, rest = _member(line[1:])
-    if not first:
-        found.complaints.append(
-            Complaint(f"{root} stands alone", f"Name the field that the rule is about: {root}.{roots[root][0]}.")
-        )
+    if not _member(line[1:])[0]:
+        hint = f"Name the field that the rule is about: {root}.{next(iter(shape))}."
+        found.complaints.append(Complaint(f"{root} stands alone", hint))
         return
-    if first not in roots[root]:
-        found.complaints.append(Complaint(f"{root} has no field {first}", closest(first, list(roots[root]))))
-        return
-    if root != "resource" or first not in nested:
-        return
-    second, after = _member(rest)
-    if second and second not in nested[first] and after[0].text != "(":
-        hint = closest(second, list(nested[first]))
-        found.complaints.append(Complaint(f"{root}.{first} has no field {second}", hint))
+    found.paths.setdefault(_follow(found, (root,), shape, line[1:]))
+
+
+def _follow(found: Names, path: tuple[str, ...], shape: Shape, line: list[Token]) -> tuple[str, ...]:
+    """Follow ``.field`` and ``[index]`` from a value of that shape as far as they go; the names on the way."""
+    while True:
+        if isinstance(shape, list):
+            shape, line = _item(found, shape, line)
+        name, rest = _member(line)
+        if not name or rest[0].text == "(" or isinstance(shape, list):
+            return path
+        if isinstance(shape, dict) and name not in shape:
+            summary = f"{'.'.join(path)} has no field {name}"
+            found.complaints.append(Complaint(summary, closest(name, list(shape))))
+            return path
+        shape = shape[name] if isinstance(shape, dict) else "map"
+        path, line = (*path, name), rest
+
+
+def _item(found: Names, items: list[Shape], line: list[Token]) -> tuple[Shape, list[Token]]:
+    """What an index after a list leads to, and the rest; the list itself when none follows.
+
+    On the way the variables of macros over the list are noted; ``filter`` gives such a list again.
+    """
+    while line[0].text == "." and line[1].text in MACROS and line[2].text == "(":
+        found.items.setdefault(line[3].text, []).append(items[0])
+        if line[1].text != "filter":
+            return items, []
+        line = _after_bracket(line[2:])
+    return (items[0], _after_bracket(line)) if line[0].text == "[" else (items, line)
+
+
+def _after_bracket(line: list[Token]) -> list[Token]:
+    """What follows the bracket that is opened by the first token."""
+    depth = 0
+    for at, token in enumerate(line):
+        depth += (token.text in ("(", "[", "{")) - (token.text in (")", "]", "}")) if token.kind == "mark" else 0
+        if depth == 0:
+            return [*line[at + 1 :], *[_END] * 4]
+    return [_END] * 4
 
 
 def _member(line: list[Token]) -> tuple[str, list[Token]]:

@@ -196,9 +196,9 @@ class Attempt:
 
         Git has it at once or, where commits follow each other fast, within a later one's write or at the
         close: many objects written together cost little more than one. Changed resources and new evidence
-        are named in trailers, by the change or else here. A change that git could not take is kept in the
-        journal, and comes before the next one. Raises ``LeaseLost`` when somebody else moved the attempt or
-        the record.
+        are named in trailers, by the change or else here. A change that git could not take is recorded all the
+        same: it is kept in the journal, and comes before the next one or, at the latest, at the close. Raises
+        ``LeaseLost`` when somebody else moved the attempt or the record.
         """
         files = files_of(change)
         encoded = encode_files(files)
@@ -217,7 +217,7 @@ class Attempt:
             self._effects += 1
             self._pending.append(_Pending(change.subject, encoded, trailers))
             if monotonic() - self._written_at >= self._lag_s or len(self._pending) >= _LAG_CHANGES:
-                self._flush()
+                self._follow()
 
     def replay(self, lines: Sequence[Mapping[str, Json]]) -> None:
         """Commit changes that a crash left in the journal alone."""
@@ -273,6 +273,14 @@ class Attempt:
             if self._effects:
                 raise RecordError("an attempt that had effects must be closed, not abandoned")
             self._journal.remove()
+
+    def _follow(self) -> None:
+        """Bring git up to the journal. Where it cannot now, the change holds still: who was told that it was not
+        recorded would take its effect back, and the journal would say that it was made."""
+        try:
+            self._flush()
+        except RecordError:
+            self._written_at = monotonic()
 
     def _flush(self) -> None:
         """Make a commit of each change that waits, and move the attempt's ref to the last one."""

@@ -78,7 +78,11 @@ _HINTS: tuple[tuple[str, str, str], ...] = (
         "another git process writes the same ref",
         "Try again; if no git runs, one has crashed: remove the .lock file that is named.",
     ),
-    (r"No space left|Disk quota", "the disk with the git repository is full", "Make room and run the command again."),
+    (
+        r"No space left|Disk quota|couldn't write .*\.lock",
+        "the disk with the git repository is full",
+        "Make room and run the command again.",
+    ),
     (
         r"Read-only file system|Permission denied|insufficient permission|unable to create",
         "the git repository cannot be written",

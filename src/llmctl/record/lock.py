@@ -15,7 +15,7 @@ import uuid
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from llmctl.core.errors import LeaseLost, Locked, RecordError
 from llmctl.record.git import RefEdit, RefMoved
@@ -24,16 +24,19 @@ from llmctl.record.reader import Reader
 from llmctl.record.repository import Repository, side_ref
 from llmctl.record.writing import Batch, store
 
+if TYPE_CHECKING:
+    import psutil
+
 LEASE_S = 30.0
 RENEW_S = 10.0
 _REREAD_S = 1.0
 _TRIES = 5
-_SAME_START_S = 2.0  # psutil's start times move a little when the clock is set
+_SAME_START_S = 2.0  # the boot's time, which start times are counted from, is rounded
 
 
 @dataclass(frozen=True, slots=True)
 class LockInfo:
-    """What the lock says of its holder. ``lease_until`` and ``pid_started`` are in seconds since 1970."""
+    """What the lock says of its holder. ``lease_until`` is in seconds since 1970, ``pid_started`` since the boot."""
 
     holder: str
     host: str
@@ -229,7 +232,7 @@ def _describe_us(holder: str, command: str, fence: int, lease_s: float) -> LockI
         host=socket.gethostname(),
         boot=_boot(),
         pid=os.getpid(),
-        pid_started=psutil.Process().create_time(),
+        pid_started=_started(psutil.Process()),
         command=command,
         started_at=now(),
         lease_until=time.time() + lease_s,
@@ -243,12 +246,19 @@ def _alive(info: LockInfo) -> bool:
 
     try:
         process = psutil.Process(info.pid)
-        same = abs(process.create_time() - info.pid_started) < _SAME_START_S
+        same = abs(_started(process) - info.pid_started) < _SAME_START_S
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         return True
+
+
+def _started(process: psutil.Process) -> float:
+    """When a process started, in seconds since the boot: as seconds since 1970 it moves when the clock is set."""
+    import psutil
+
+    return process.create_time() - psutil.boot_time()
 
 
 def _boot() -> str:

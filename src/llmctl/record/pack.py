@@ -27,11 +27,15 @@ class Packed(NamedTuple):
 
 
 def encode_pack(objects: Mapping[str, Packed], algorithm: str) -> bytes:
-    """The pack of ``objects`` (by id), in their order; a base that is not in the pack is not used."""
+    """The pack of ``objects`` (by id), in their order; a base that is not in the pack is not used.
+
+    Nor is one for what is empty, such as the tree when all that a first apply made is taken back: git refuses a
+    difference of less than four bytes.
+    """
     pack = bytearray(b"PACK" + struct.pack(">II", 2, len(objects)))
     depth: dict[str, int] = {}
     for name, item in objects.items():
-        base = item.base if 0 <= depth.get(item.base, -1) < _CHAIN else ""
+        base = item.base if item.data and 0 <= depth.get(item.base, -1) < _CHAIN else ""
         depth[name] = depth[base] + 1 if base else 0
         if base:
             data = delta(objects[base].data, item.data)

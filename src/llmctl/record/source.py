@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from llmctl.core.diagnostics import Diagnostic
@@ -11,8 +11,28 @@ from llmctl.record.objects import list_files, read_objects
 from llmctl.record.repository import Repository
 
 
-def source_at(repository: Repository, revision: str, folder: Path, suffixes: Sequence[str]) -> dict[str, bytes]:
-    """Files under ``folder`` with one of these suffixes, by path from there, as they were in a git revision.
+class SourceFiles(Mapping[str, bytes]):
+    """Files by path; each is read from git when it is asked for."""
+
+    def __init__(self, repository: Repository, blobs: Mapping[str, str]) -> None:
+        self._repository = repository
+        self._blobs = blobs
+
+    def __getitem__(self, path: str) -> bytes:
+        return next(read_objects(self._repository, [self._blobs[path]])).data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._blobs)
+
+    def __len__(self) -> int:
+        return len(self._blobs)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._blobs
+
+
+def source_at(repository: Repository, revision: str, folder: Path) -> SourceFiles:
+    """The files under ``folder``, by path from there, as they were in a git revision.
 
     ``revision`` is anything that git takes: a branch, a tag, ``HEAD~1``. Raises ``InvalidInput`` when there is
     no such commit here.
@@ -26,6 +46,4 @@ def source_at(repository: Repository, revision: str, folder: Path, suffixes: Seq
     inside = folder.resolve().relative_to(repository.work_tree.resolve()).as_posix()
     prefix = "" if inside == "." else f"{inside}/"
     found = list_files(repository.git, commit, *([prefix] if prefix else []))
-    wanted = {path.removeprefix(prefix): blob for path, blob in found.items() if path.endswith(tuple(suffixes))}
-    objects = read_objects(repository, wanted.values())
-    return {path: item.data for path, item in zip(wanted, objects, strict=True)}
+    return SourceFiles(repository, {path.removeprefix(prefix): blob for path, blob in found.items()})

@@ -26,9 +26,20 @@ from llmctl.record.layout import (
 )
 from llmctl.record.messages import GateClaim, named_resources, serial_of, trailers_of, value, values
 from llmctl.record.objects import Object, TreeChange, read_objects
+from llmctl.record.reader import Reader
 from llmctl.record.repository import Repository
 
 Judge = Callable[[Evidence], list[str]]
+
+
+def _is_cut(repository: Repository, environment: str) -> bool:
+    """Whether a shallow clone lacks a part of the record; one that was made in that clone is whole."""
+    shallow = repository.common_dir / "shallow"
+    head = Reader(repository, environment).head()
+    if not head or not shallow.exists():
+        return False
+    commits = repository.git.run("rev-list", head, "--").decode().split()
+    return not set(shallow.read_text().split()).isdisjoint(commits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +72,9 @@ def verify(repository: Repository, environment: str, *, expect_head: str | None,
     """Check the whole record of an environment.
 
     ``judge`` derives a verdict again from the numbers of a piece of evidence and returns what is wrong with
-    it. Raises ``RecordError`` only where nothing can be checked: a shallow clone, missing objects.
+    it. Raises ``RecordError`` only where nothing can be checked: a shallow clone that cut it, missing objects.
     """
-    if repository.git.line("rev-parse", "--is-shallow-repository") == "true":
+    if _is_cut(repository, environment):
         raise RecordError(
             "this clone is shallow, and a record can only be verified whole", hint="Run `git fetch --unshallow`."
         )

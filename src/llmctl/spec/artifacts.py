@@ -10,7 +10,7 @@ from llmctl.core.digests import Json
 from llmctl.core.errors import InvalidInput
 from llmctl.core.secrets import SecretRef
 from llmctl.spec.build import Build
-from llmctl.spec.datasets import FORMATS, Fault, Survey, survey
+from llmctl.spec.datasets import FORMATS, Fault, Survey, surveyed
 from llmctl.spec.files import FileFacts, FileRefused, refuse_outside, refuse_scheme, scheme_of
 from llmctl.spec.gguf import GgufError, GgufHeader, read_header
 from llmctl.spec.interpolation import REFERENCE
@@ -33,7 +33,8 @@ def resolve_dataset(build: Build, name: str, shape: DatasetShape) -> None:
         return
     checks = shape.checks
     try:
-        found = survey(
+        found = surveyed(
+            build.files,
             facts.path,
             format,
             columns={**dict(shape.columns)},
@@ -48,11 +49,12 @@ def resolve_dataset(build: Build, name: str, shape: DatasetShape) -> None:
     build.add(
         "dataset",
         name,
+        shape,
         {
             "source": shape.source,
             "format": format,
             "columns": dict(shape.columns),
-            "checks": {"min_rows": checks.min_rows, "unique": checks.unique, "not_null": checks.not_null},
+            "checks": checks.model_dump(),
             "license": shape.license,
             "sensitivity": shape.sensitivity,
             "digest": facts.digest,
@@ -127,6 +129,7 @@ def resolve_model(build: Build, name: str, shape: ModelShape) -> None:
     build.add(
         "model",
         name,
+        shape,
         {
             "source": shape.source,
             "license": shape.license,

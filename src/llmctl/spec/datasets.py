@@ -8,18 +8,22 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import NoReturn
 
 from llmctl.core.diagnostics import Diagnostic, SourceRange
 from llmctl.core.digests import Json
 from llmctl.core.errors import InvalidInput
+from llmctl.spec.files import Files, Form
 from llmctl.spec.source import display_path
 
 FORMATS = {".jsonl": "jsonl", ".csv": "csv"}
 
 Row = dict[str, Json]
+
+_LONG = 64  # characters of a value that is kept as it is
 
 
 def dataset_rows(path: Path, format: str) -> Iterator[tuple[int, Row]]:
@@ -140,7 +144,7 @@ def survey(
     cannot be read as rows.
     """
     found = Survey()
-    first_lines: dict[str, dict[str, int]] = {column: {} for column in unique}
+    first_lines: dict[str, dict[str | bytes, int]] = {column: {} for column in unique}
     of_type = _csv_type if format == "csv" and not as_read else _json_type
     for line, row in dataset_rows(path, format):
         found.rows += 1
@@ -162,14 +166,46 @@ def survey(
     return found
 
 
-def _key(path: Path, line: int, value: Json) -> str:
-    """Equal for equal values, whatever their type."""
-    if isinstance(value, str):
-        return "s" + value
+def _survey_of(data: Json) -> Survey:
+    faults = {
+        field: {column: Fault(**fault) for column, fault in data[field].items()}
+        for field in ("missing", "mistyped", "null", "repeated")
+    }
+    return Survey(int(data["rows"]), dict(data["present"]), **faults)
+
+
+_SURVEY = Form(asdict, _survey_of)
+
+
+def surveyed(
+    files: Files,
+    path: Path,
+    format: str,
+    *,
+    columns: Mapping[str, str],
+    unique: tuple[str, ...] = (),
+    not_null: tuple[str, ...] = (),
+    as_read: bool = False,
+) -> Survey:
+    """``survey``, once for all gates and environments that ask the same of a file; the result is shared."""
+    what = ("survey", format, tuple(columns.items()), unique, not_null, as_read)
+
+    def look() -> Survey:
+        return survey(path, format, columns=columns, unique=unique, not_null=not_null, as_read=as_read)
+
     try:
-        return "j" + json.dumps(value, sort_keys=True)
+        return files.once(path, what, look, _SURVEY)
+    except OSError as error:
+        _unreadable(path, error)
+
+
+def _key(path: Path, line: int, value: Json) -> str | bytes:
+    """Equal for equal values, whatever their type; long ones as a digest, so that a large file needs little memory."""
+    try:
+        text = "s" + value if isinstance(value, str) else "j" + json.dumps(value, sort_keys=True)
     except RecursionError:
         _refuse(path, line, "the row nests too deep", "Flatten it.")
+    return text if len(text) <= _LONG else blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _json_type(value: Json, kind: str) -> bool:
@@ -196,7 +232,7 @@ def _csv_type(value: Json, kind: str) -> bool:
     return True
 
 
-def input_keys(path: Path, format: str, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
+def input_keys(path: Path, format: str, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str | bytes, ...]]]:
     """For every row that has all these columns its line and their values, without regard to case and outer space."""
     for line, row in dataset_rows(path, format):
         if all(column in row for column in columns):

@@ -14,34 +14,44 @@ from llmctl.core.resources import Desired, Environment
 from llmctl.core.secrets import SecretRef
 from llmctl.spec.artifacts import resolve_dataset, resolve_model
 from llmctl.spec.build import Build
+from llmctl.spec.environments import check_promotion, environment_of
 from llmctl.spec.files import Files
-from llmctl.spec.interpolation import resolve_tree
+from llmctl.spec.includes import read_tree
+from llmctl.spec.interpolation import Values, resolve_tree
+from llmctl.spec.moves import aliases_of_routes, check_moves, effective
 from llmctl.spec.nodes import Location, Mapping, Scalar, find
 from llmctl.spec.overlay import overlaid
+from llmctl.spec.plugins import resolve_entries
 from llmctl.spec.prompts import resolve_prompt
 from llmctl.spec.report import Report, suggestion
 from llmctl.spec.rules import resolve_gate, resolve_policy
+from llmctl.spec.sections import plugin_in
 from llmctl.spec.serving import resolve_endpoint, resolve_route
 from llmctl.spec.source import Source, display_path
-from llmctl.spec.view import View, mask_secrets, view_of
-from llmctl.spec.yaml_reader import decode, read
+from llmctl.spec.view import Memo, View, view_of
+from llmctl.spec.yaml_reader import decode
 
 FILE_NAME = "llmops.yaml"
 
 
 @dataclass(frozen=True)
 class Document:
-    """A file that is well-formed. ``root`` is the folder that relative paths start from."""
+    """A file that is well-formed, with those that it includes.
+
+    ``root`` is the folder that relative paths start from; ``files`` is every file that was read, the main one first.
+    """
 
     project: str
     owner: str
     environments: ReadOnly[str, Environment]
     path: Path
     root: Path
+    files: tuple[Path, ...]
     warnings: tuple[Diagnostic, ...]
-    _source: Source = field(repr=False)
     _tree: Mapping = field(repr=False)
     _files: Files = field(repr=False)
+    _memo: Memo = field(repr=False)
+    _names: ReadOnly[str, frozenset[str]] = field(repr=False)  # declared in any environment, by section
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,39 +84,52 @@ def find_file(explicit: str | None, start: Path) -> Path:
 
 
 def load(path: Path) -> Document:
-    """Read a file and check its form, its names and its references, in every environment.
+    """Read a file and all that it includes; check form, names and references, in every environment.
 
     Raises ``InvalidInput`` with every finding. When there is one, what ``resolve`` would find in the rest
     of the file is found too, so that nobody has to correct a file in rounds.
     """
-    source = _read_source(path)
-    tree, found, refused = read(source)
-    mask_secrets(source, tree)
-    report = Report(source, tree)
-    report.silence_nodes(refused)
-    for finding in found:
-        report.add(finding)
-    resolve_tree(report, os.environ, strict=False)
-    view = view_of(report)
     files = Files(Path(os.path.abspath(path)).parent)
+    tree = read_tree(_read_source(path), path.name, files)
+    report = Report(tree.root)
+    report.silence_nodes(tree.refused)
+    for finding in tree.findings:
+        report.add(finding)
+    memo: Memo = {}
+    values = Values(os.environ, files.text)
+    resolve_tree(report, values, strict=False)
+    view = view_of(report, memo)
+    environments = {name: environment_of(name, shape) for name, shape in view.environments.items()}
     overridden = []
     for name, environment in view.environments.items():
+        check_promotion(report, name, environments)
         if environment.overrides:
-            merged = _environment_report(source, tree, name)
-            merged.silence_nodes(refused)
-            resolve_tree(merged, os.environ, strict=False)
-            overridden.append((merged, view_of(merged), environment.target))
+            merged = _environment_report(tree.root, name)
+            merged.silence_nodes(tree.refused)
+            resolve_tree(merged, values, strict=False)
+            overridden.append((merged, view_of(merged, memo), environment.target))
             _take(report, merged)
+    names = _all_names([view, *(its_view for _, its_view, _ in overridden)])
+    check_moves(report, view.moved, names)
     if report.errors:
         targets = [(report, view, "local"), *overridden]
         for each, its_view, target in targets:
             _resources(Build(its_view, each, files, target))
             _take(report, each)
         raise InvalidInput(report.findings)
-    environments = {
-        name: Environment(name, shape.target, shape.gateway.port) for name, shape in view.environments.items()
-    }
-    return Document(view.project, view.owner, environments, path, files.root, report.warnings, source, tree, files)
+    return Document(
+        project=view.project,
+        owner=view.owner,
+        environments=environments,
+        path=path,
+        root=files.root,
+        files=(path, *(files.root / name for name in tree.files[1:])),
+        warnings=report.warnings,
+        _tree=tree.root,
+        _files=files,
+        _memo=memo,
+        _names=names,
+    )
 
 
 def _read_source(path: Path) -> Source:
@@ -119,9 +142,9 @@ def _read_source(path: Path) -> Source:
         raise InvalidInput([Diagnostic(f"{file} cannot be read: {reason}", hint=hint)]) from None
 
 
-def _environment_report(source: Source, tree: Mapping, environment: str) -> Report:
-    merged, findings = overlaid(tree, environment, source)
-    report = Report(source, merged)
+def _environment_report(tree: Mapping, environment: str) -> Report:
+    merged, findings = overlaid(tree, environment)
+    report = Report(merged)
     for finding in findings:
         report.add(finding)
     return report
@@ -131,6 +154,12 @@ def _take(report: Report, other: Report) -> None:
     if other is not report:
         for finding in other.findings:
             report.add(finding)
+
+
+def _all_names(views: list[View]) -> dict[str, frozenset[str]]:
+    """The names of each section in any of the views; a section that is no map in one of them is left out."""
+    sections = set.intersection(*(set(view.names) for view in views))
+    return {section: frozenset().union(*(view.names[section] for view in views)) for section in sections}
 
 
 def environment_name(document: Document, asked: str | None) -> str:
@@ -147,16 +176,13 @@ def environment_name(document: Document, asked: str | None) -> str:
         summary = f"there is no environment {asked!r}"
         hint = suggestion(asked, names, "environments")
     key, _, _ = find(document._tree, ("environments",))
-    place = document._source.range(key.line, key.column, key.end_line, key.end_column) if key else None
-    raise InvalidInput([Diagnostic(summary, where=place, hint=hint)])
+    raise InvalidInput([Diagnostic(summary, where=key.range if key else None, hint=hint)])
 
 
 def place(document: Document, location: Location) -> SourceRange | None:
-    """Where a value stands in the file, for messages; ``None`` when it does not stand there as such."""
+    """Where a value stands in the files, for messages; ``None`` when it does not stand there as such."""
     _, node, whole = find(document._tree, location)
-    if not whole or not isinstance(node, Scalar):
-        return None
-    return document._source.range(node.line, node.column, node.end_line, node.end_column)
+    return node.range if whole and isinstance(node, Scalar) else None
 
 
 def resolve(document: Document, environment: str) -> Resolved:
@@ -165,18 +191,22 @@ def resolve(document: Document, environment: str) -> Resolved:
     Raises ``InvalidInput`` with every finding.
     """
     name = environment_name(document, environment)
-    report = _environment_report(document._source, document._tree, name)
-    resolve_tree(report, os.environ, strict=True)
-    view = view_of(report)
-    build = Build(view, report, document._files, document.environments[name].target)
+    report = _environment_report(document._tree, name)
+    resolve_tree(report, Values(os.environ, document._files.text), strict=True)
+    view = view_of(report, document._memo)
+    moves = effective(check_moves(report, view.moved, document._names), view.names)
+    shape = view.environments.get(name)
+    own = environment_of(name, shape) if shape else document.environments[name]
+    build = Build(view, report, document._files, own.target, aliases_of_routes(moves))
     _resources(build)
+    check_promotion(report, name, {**document.environments, name: own})
     report.raise_errors()
-    shape = view.environments[name]
     desired = Desired(
         project=view.project,
-        environment=Environment(name, shape.target, shape.gateway.port),
+        environment=own,
         resources=build.resources,
         root=str(document.root),
+        moved=moves,
     )
     return Resolved(desired, report.warnings, tuple(sorted(build.secrets, key=lambda pair: pair[0])))
 
@@ -198,3 +228,6 @@ def _resources(build: Build) -> None:
         resolve_gate(build, name, gate)
     for name, policy in view.policies.items():
         resolve_policy(build, name, policy)
+    for section, entries in view.plugins.items():
+        if plugin := plugin_in(section):
+            resolve_entries(build, plugin, entries)

@@ -5,15 +5,32 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
+from glob import glob
 from pathlib import Path, PurePosixPath
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from llmctl.core.digests import digest_file
+from llmctl.core.digests import Json, digest_file
+from llmctl.spec.large_files import LargeFiles
 from llmctl.spec.report import closest
 from llmctl.spec.reserved import SCHEMES
+from llmctl.spec.source import display_path
 
 _INSIDE = "Write a path relative to llmops.yaml, inside of its folder."
+#: Folders that hold secrets and state of tools, and no part of an application.
+_NOT_FOR_TEXTS = frozenset({".git", ".llmctl"})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+
+
+T = TypeVar("T")
+
+#: Gives the text of a file of the project by its relative path; raises ``FileRefused``.
+ReadText = Callable[[str], str]
+
+MAX_TEXT_BYTES = 1_000_000
 
 
 class FileRefused(ValueError):
@@ -48,6 +65,27 @@ def refuse_outside(source: str) -> None:
         raise FileRefused(f"{source!r} leaves the project's folder", _INSIDE)
 
 
+def text_of(data: bytes, source: str) -> str:
+    """The text of a file's bytes; raises ``FileRefused`` for anything but UTF-8 text."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileRefused(f"{source!r} is not UTF-8 text (byte {error.start + 1})", "Save it as UTF-8.") from None
+    if "\0" in text:
+        raise FileRefused(f"{source!r} is a binary file", "Name a text file.")
+    return text
+
+
+class Form(NamedTuple, Generic[T]):
+    """How a value is written as JSON, and read again; ``read`` raises ``ValueError`` and the like for nonsense."""
+
+    write: Callable[[T], Json]
+    read: Callable[[Json], T]
+
+
+_TEXT = Form(str, str)
+
+
 @dataclass(frozen=True, slots=True)
 class FileFacts:
     """A file as it was read: where it is, its digest and its size in bytes."""
@@ -62,41 +100,113 @@ class Files:
     """Finds files under the project's folder."""
 
     root: Path
-    _known: dict[tuple[str, int, int, int], str] = field(default_factory=dict)
+    _known: dict[tuple[Hashable, ...], Any] = field(default_factory=dict)
+    _large: LargeFiles = field(init=False)
+    _folders: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._large = LargeFiles(self.root)
+
+    def once(self, path: Path, what: Hashable, look: Callable[[], T], form: Form[T]) -> T:
+        """What a look at a file gave, for as long as it is the same file, of the same size and time of change.
+
+        Of large files it is kept from command to command, in the form that it has in JSON.
+        """
+        status = path.stat()
+        key = (what, str(path), status.st_ino, status.st_size, status.st_mtime_ns)
+        if key not in self._known:
+            self._known[key] = self._kept_or_new(path, status, what, look, form)
+        found: T = self._known[key]
+        return found
+
+    def _kept_or_new(
+        self, path: Path, status: os.stat_result, what: Hashable, look: Callable[[], T], form: Form[T]
+    ) -> T:
+        kept = self._large.get(path, status, what)
+        if kept is not None:
+            with suppress(AttributeError, KeyError, TypeError, ValueError):  # it was damaged
+                return form.read(kept)
+        found = look()
+        self._large.put(path, status, what, form.write(found))
+        return found
 
     def facts(self, source: str) -> FileFacts:
         """Find a file and take its digest; raises ``FileRefused``."""
         path = self.find(source)
         try:
-            status = path.stat()
-            # The same file, size and time of change: a digest taken a moment ago still stands.
-            key = (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
-            if key not in self._known:
-                self._known[key] = digest_file(path)
+            return FileFacts(path, self.once(path, "digest", lambda: digest_file(path), _TEXT), path.stat().st_size)
         except OSError as error:
-            raise FileRefused(f"{source!r} cannot be read: {_reason(error)}", "Check its permissions.") from None
-        return FileFacts(path, self._known[key], status.st_size)
+            raise _unreadable(source, error) from None
+
+    def text(self, source: str) -> str:
+        """The text of a small UTF-8 file; raises ``FileRefused``."""
+        path, status = self._located(source)
+        if not _NOT_FOR_TEXTS.isdisjoint(path.removeprefix(self._real_root).split("/")):
+            raise FileRefused(f"{source!r} is not part of the project", "Name a file outside of .git and .llmctl.")
+        if status.st_size > MAX_TEXT_BYTES:
+            raise too_large(source)
+        key = ("text", path, status.st_ino, status.st_size, status.st_mtime_ns)
+        if key not in self._known:
+            try:
+                self._known[key] = text_of(Path(path).read_bytes(), source)
+            except OSError as error:
+                raise _unreadable(source, error) from None
+        text: str = self._known[key]
+        return text
+
+    def read(self, source: str) -> bytes:
+        """The bytes of a file; raises ``FileRefused``."""
+        try:
+            return self.find(source).read_bytes()
+        except OSError as error:
+            raise _unreadable(source, error) from None
+
+    def matching(self, pattern: str) -> list[str]:
+        """The files that a glob matches, sorted; ``**`` stands for any folders, hidden files are left out."""
+        refuse_outside(pattern)
+        found = glob(pattern, root_dir=self.root, recursive=True)
+        return sorted(path for path in map(os.path.normpath, found) if (self.root / path).is_file())
+
+    def shown(self, source: str) -> str:
+        """The file as messages name it."""
+        return display_path(self.root / source)
 
     def find(self, source: str) -> Path:
         """The real path of a source; raises ``FileRefused`` for one that is missing or lies elsewhere."""
+        return Path(self._located(source)[0])
+
+    @cached_property
+    def _real_root(self) -> str:
+        return os.path.join(os.path.realpath(self.root), "")
+
+    def _located(self, source: str) -> tuple[str, os.stat_result]:
         refuse_outside(source)
         try:
-            path = Path(os.path.realpath(self.root / source, strict=True))
-            if not path.is_relative_to(os.path.realpath(self.root)):
-                raise FileRefused(f"{source!r} is a link that leaves the project's folder", _INSIDE)
-            mode = path.stat().st_mode
+            path, status = self._real(source)
         except FileNotFoundError:
             raise FileRefused(f"there is no file {source!r}", self._nearby(source)) from None
         except (OSError, ValueError) as error:
-            if isinstance(error, FileRefused):
-                raise
             raise FileRefused(f"{source!r} cannot be read: {_reason(error)}", "Check the path.") from None
-        if not stat.S_ISREG(mode):
-            what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        if not os.path.join(path, "").startswith(self._real_root):
+            raise FileRefused(f"{source!r} is a link that leaves the project's folder", _INSIDE)
+        if not stat.S_ISREG(status.st_mode):
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise FileRefused(f"{source!r} is {what}", "Name a file.")
         if not os.access(path, os.R_OK):
             raise FileRefused(f"{source!r} cannot be read: permission denied", "Check its permissions.")
-        return path
+        return path, status
+
+    def _real(self, source: str) -> tuple[str, os.stat_result]:
+        """The real path. That of a folder is looked up once: a project may have thousands of files in one."""
+        folder, name = os.path.split(source)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(self.root / folder, strict=True)
+        path = os.path.join(self._folders[folder], name)
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode) or name in ("", ".", ".."):
+            path = os.path.realpath(path, strict=True)
+            status = os.stat(path)
+        return path, status
 
     def _nearby(self, source: str) -> str:
         """What lies where the file was looked for."""
@@ -110,6 +220,15 @@ class Files:
             return f"did you mean `{folder_name / near[0]}`?"
         listed = ", ".join(names[:8]) if names else "nothing"
         return f"Paths start at llmops.yaml. That folder holds: {listed}."
+
+
+def too_large(source: str) -> FileRefused:
+    """The refusal of a text file of more than ``MAX_TEXT_BYTES``."""
+    return FileRefused(f"{source!r} has more than 1 MB", "Name a smaller file; datasets and models have a `source`.")
+
+
+def _unreadable(source: str, error: OSError) -> FileRefused:
+    return FileRefused(f"{source!r} cannot be read: {_reason(error)}", "Check its permissions.")
 
 
 def _reason(error: Exception) -> str:

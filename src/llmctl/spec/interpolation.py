@@ -1,17 +1,30 @@
-"""``${env:NAME}`` in text: the only interpolation. ``$${`` is a plain ``${``."""
+"""``${env:NAME}`` and ``${file:PATH}`` in text: the only interpolation. ``$${`` is a plain ``${``."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping as Environ
+from dataclasses import dataclass
 from typing import Protocol
 
-from llmctl.spec.nodes import Location, Mapping, Node, Scalar, Sequence
+from llmctl.spec.files import FileRefused, ReadText
+from llmctl.spec.nodes import Location, Node, Scalar, Sequence
 from llmctl.spec.report import Report
 
 _PART = re.compile(r"\$\$\{|\$\{(?:([^{}\n]*)\})?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 REFERENCE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}\Z")
+
+
+_UNSET = "the environment variable"
+
+
+@dataclass(frozen=True)
+class Values:
+    """Where values come from: variables by name, and files of the project by path."""
+
+    environ: Environ[str, str]
+    read_text: ReadText
 
 
 class Tell(Protocol):
@@ -25,38 +38,40 @@ def is_secret(location: Location) -> bool:
     return len(location) == 3 and location[0] == "models" and location[2] == "api_key"
 
 
-def interpolated(node: Node, environ: Environ[str, str], tell: Tell, location: Location = ()) -> Node:
-    """The tree with every reference replaced by its variable's value.
+def interpolated(node: Node, values: Values, tell: Tell, location: Location = ()) -> Node:
+    """The tree with every reference replaced by the value that it stands for.
 
     What cannot be replaced stays as it is written and is told. Overrides are left alone: they are
     interpolated where they are applied.
     """
+    if not node.special:
+        return node
     if isinstance(node, Scalar):
-        if not isinstance(node.value, str) or "${" not in node.value or is_secret(location):
+        if node.value is None or is_secret(location):
             return node
-        text = _replaced(node.value, environ, tell, location)
+        text = _replaced(node.value, values, tell, location)
         return node if text is None else node.with_value(text)
     if isinstance(node, Sequence):
-        items = [interpolated(item, environ, tell, (*location, i)) for i, item in enumerate(node.items)]
+        items = [interpolated(item, values, tell, (*location, i)) for i, item in enumerate(node.items)]
         if all(new is old for new, old in zip(items, node.items, strict=True)):
             return node
-        return Sequence(node.line, node.column, items)
+        return Sequence(node.start, node.source, items)
     if len(location) == 3 and location[0] == "environments" and location[2] == "overrides":
         return node
-    pairs = {k: (key, interpolated(value, environ, tell, (*location, k))) for k, (key, value) in node.items.items()}
+    pairs = {k: (key, interpolated(value, values, tell, (*location, k))) for k, (key, value) in node.items.items()}
     if all(pairs[k][1] is value for k, (_, value) in node.items.items()):
         return node
-    return Mapping(node.line, node.column, pairs)
+    return node.with_items(pairs)
 
 
-def _replaced(text: str, environ: Environ[str, str], tell: Tell, location: Location) -> str | None:
+def _replaced(text: str, values: Values, tell: Tell, location: Location) -> str | None:
     wrong = False
 
     def replace(match: re.Match[str]) -> str:
         nonlocal wrong
         if match[0] == "$${":
             return "${"
-        value, summary, hint = _value(match[1], environ)
+        value, summary, hint = _value(match[1], values)
         if summary:
             wrong = True
             tell(location, summary, hint)
@@ -66,36 +81,39 @@ def _replaced(text: str, environ: Environ[str, str], tell: Tell, location: Locat
     return None if wrong else result
 
 
-def _value(inside: str | None, environ: Environ[str, str]) -> tuple[str, str, str]:
+def _value(inside: str | None, values: Values) -> tuple[str, str, str]:
     """The value of one reference, or ("", what is wrong, what to do)."""
     escape = "write `$${` for the text `${` itself"
     if inside is None:
-        return "", "a reference `${` is not closed", f"Write `${{env:NAME}}`, or {escape}."
-    scheme, colon, name = inside.partition(":")
-    if scheme == "file" and colon:
-        return "", "`${file:…}` is not served yet", "Use `${env:NAME}`."
-    if scheme != "env" or not colon or not _VARIABLE.match(name):
-        return "", f"`${{{inside}}}` is not a reference", f"Write `${{env:NAME}}`, or {escape}."
-    value = environ.get(name)
+        return "", "a reference `${` is not closed", f"Write `${{env:NAME}}` or `${{file:PATH}}`, or {escape}."
+    scheme, _, name = inside.partition(":")
+    if scheme == "file" and name:
+        try:
+            return values.read_text(name).removesuffix("\n").removesuffix("\r"), "", ""
+        except FileRefused as refused:
+            return "", refused.summary, refused.hint
+    if scheme != "env" or not _VARIABLE.match(name):
+        summary = f"`${{{inside}}}` is not a reference"
+        return "", summary, f"Write `${{env:NAME}}` or `${{file:PATH}}`, or {escape}."
+    value = values.environ.get(name)
     if value is None:
-        return "", f"the environment variable {name} is not set", f"Set it first: export {name}=…"
+        return "", f"{_UNSET} {name} is not set", f"Set it first: export {name}=…"
     try:
         value.encode()
     except UnicodeEncodeError:
-        return "", f"the environment variable {name} is not UTF-8 text", f"Set it anew: export {name}=…"
+        return "", f"{_UNSET} {name} is not UTF-8 text", f"Set it anew: export {name}=…"
     return value, "", ""
 
 
-def resolve_tree(report: Report, environ: Environ[str, str], *, strict: bool) -> Node:
-    """Interpolate a report's tree. Without ``strict`` what cannot be resolved is only passed over."""
+def resolve_tree(report: Report, values: Values, *, strict: bool) -> None:
+    """Interpolate a report's tree. Without ``strict`` a variable that is not set is only passed over."""
     waiting: list[Location] = []
 
     def tell(location: Location, summary: str, hint: str) -> None:
-        if strict or not summary.startswith("the environment variable"):
+        if strict or not summary.startswith(_UNSET):
             report.error(location, summary, hint=hint)
         waiting.append(location)
 
-    report.tree = interpolated(report.tree, environ, tell)
+    report.tree = interpolated(report.tree, values, tell)
     for location in waiting:
         report.silence(location)
-    return report.tree

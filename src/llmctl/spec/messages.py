@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from llmctl.spec.models import (
+    DURATION,
     ChecksShape,
     DatasetShape,
     EndpointShape,
@@ -20,12 +21,14 @@ from llmctl.spec.models import (
     ModelShape,
     PolicyShape,
     PromptShape,
+    RolloutShape,
     RouteShape,
     Shape,
 )
 from llmctl.spec.nodes import Location, Scalar, find
 from llmctl.spec.report import Report, suggestion
 from llmctl.spec.reserved import VALUES, not_served
+from llmctl.spec.sections import known_sections
 from llmctl.spec.source import is_secret_name
 
 #: The place whose reserved words apply inside of a shape.
@@ -38,6 +41,7 @@ _PLACES: dict[type[Shape], str] = {
     PromptShape: "prompt",
     EndpointShape: "endpoint",
     RouteShape: "route",
+    RolloutShape: "rollout",
     GateShape: "gate",
     PolicyShape: "policy",
     FileShape: "file",
@@ -63,13 +67,20 @@ def explain(report: Report, shape: type[Shape], error: ValidationError, base: Lo
             _wrong_value(report, location, owner, key, (annotation, metadata), item["input"])
 
 
+def _place(owner: type[Shape]) -> str:
+    return next((_PLACES[shape] for shape in owner.__mro__ if shape in _PLACES), "")
+
+
 def unknown_key(report: Report, owner: type[Shape], location: Location) -> None:
     """Report a key that its map does not know: reserved, misspelt, or from elsewhere."""
     key = str(location[-1])
-    if not_served(_PLACES.get(owner, ""), key):
+    if not_served(_place(owner), key):
         report.error(location, f"`{key}` is not served yet", hint="Remove it.", at_key=True)
         return
-    hint = suggestion(key, owner.model_fields, "known keys here")
+    known = {*owner.known_keys(), *(known_sections() if owner is FileShape else ())}
+    hint = suggestion(key, known, "known keys here")
+    if owner is FileShape and not hint.startswith("did you mean"):
+        hint += "; a package that adds kinds can add a section, and none that is installed adds this one"
     report.error(location, f"unknown key `{key}`", hint=hint, at_key=True)
 
 
@@ -85,9 +96,9 @@ def _walk(shape: type[Shape], path: tuple[str | int, ...]) -> Iterator[_Step]:
     for part in path:
         annotation = _bare(annotation)
         origin = get_origin(annotation)
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            field = annotation.model_fields.get(str(part))
-            owner = annotation if issubclass(annotation, Shape) else None
+        if isinstance(annotation, type) and issubclass(annotation, Shape):
+            field = annotation.known_keys().get(str(part))
+            owner = annotation
             annotation = field.annotation if field else Any
             yield part, owner, annotation, field.metadata if field else ()
         elif origin is dict:
@@ -119,14 +130,14 @@ def _last_field(shape: type[Shape], steps: list[_Step], base: Location) -> tuple
             owner = step_owner
         if isinstance(part, str):
             key = part
-    return owner, key, owner.model_fields.get(key)
+    return owner, key, owner.known_keys().get(key)
 
 
 def _wrong_value(
     report: Report, location: Location, owner: type[Shape], key: str, wanted: tuple[Any, Sequence[Any]], value: Any
 ) -> None:
     what = f"item {location[-1] + 1} of `{key}`" if isinstance(location[-1], int) else f"`{key}`"
-    if isinstance(value, str) and value in VALUES.get((_PLACES.get(owner, ""), key), ()):
+    if isinstance(value, str) and value in VALUES.get((_place(owner), key), ()):
         report.error(location, f"`{value}` is not served yet as `{key}`", hint=f"Use {describe(*wanted)}.")
         return
     node = find(report.tree, location)[1]
@@ -136,12 +147,14 @@ def _wrong_value(
     report.error(
         location,
         summary if is_secret_name(key) else f"{summary}, not {shown(value)}",
-        hint=_hint(wanted[0], value),
+        hint=_hint(*wanted, value),
     )
 
 
-def _hint(annotation: Any, value: Any) -> str:
+def _hint(annotation: Any, metadata: Sequence[Any], value: Any) -> str:
     bare = _bare(annotation)
+    if _limit(metadata, "pattern") == DURATION:
+        return "Units: ms, s, m, h."
     if get_origin(bare) is Literal and isinstance(value, str):
         choices = [str(a) for a in get_args(bare) if a]
         return suggestion(value, choices, "known values")
@@ -158,6 +171,8 @@ def describe(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     """What a field takes: "a whole number greater than 0"."""
     bare = _bare(annotation)
     origin = get_origin(bare)
+    if _limit(metadata, "pattern") == DURATION:
+        return "a time with its unit, such as 30s or 5m"
     if origin is Literal:
         return _either([str(a) for a in get_args(bare) if a != ""])
     if origin in (Union, UnionType):
@@ -166,7 +181,7 @@ def describe(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         return _TYPES[bare] + _bounds(bare, metadata)
     if origin is list:
         return "a list" + (" with at least one item" if _limit(metadata, "min_length") else "")
-    if origin is dict or (isinstance(bare, type) and issubclass(bare, BaseModel)):
+    if origin is dict or (isinstance(bare, type) and issubclass(bare, Shape)):
         return "a map of keys"
     return "a value"
 

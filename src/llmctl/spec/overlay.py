@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from llmctl.core.diagnostics import Diagnostic, Severity
 from llmctl.spec.nodes import Mapping, Node, Scalar
-from llmctl.spec.report import KIND_OF_SECTION, suggestion
+from llmctl.spec.report import suggestion
 from llmctl.spec.reserved import not_served
-from llmctl.spec.source import Source
+from llmctl.spec.sections import kind_in, known_sections
 
 
-def overlaid(root: Mapping, environment: str, source: Source) -> tuple[Mapping, list[Diagnostic]]:
+def overlaid(root: Mapping, environment: str) -> tuple[Mapping, list[Diagnostic]]:
     """The file as that environment sees it: only its own entry under ``environments``, its overrides applied."""
     findings: list[Diagnostic] = []
     merged = dict(root.items)
@@ -19,24 +19,22 @@ def overlaid(root: Mapping, environment: str, source: Source) -> tuple[Mapping, 
     key, entry = environments.items[environment]
     overrides = entry.get("overrides") if isinstance(entry, Mapping) else None
     if isinstance(entry, Mapping):
-        entry = Mapping(entry.line, entry.column, {k: v for k, v in entry.items.items() if k != "overrides"})
-    only = Mapping(environments.line, environments.column, {environment: (key, entry)})
-    merged["environments"] = (root.items["environments"][0], only)
+        entry = entry.with_items({k: v for k, v in entry.items.items() if k != "overrides"})
+    merged["environments"] = (root.items["environments"][0], environments.with_items({environment: (key, entry)}))
     if isinstance(overrides, Mapping):
         for section, (section_key, change) in overrides.items.items():
-            if section in KIND_OF_SECTION:
-                _merge_key(merged, section, section_key, change, source, findings)
+            if kind_in(section):
+                _merge_key(merged, section, section_key, change, findings)
             else:
-                findings.append(_unknown_section(section, section_key, source))
-    return Mapping(root.line, root.column, merged), findings
+                findings.append(_unknown_section(section, section_key))
+    return root.with_items(merged), findings
 
 
-def _unknown_section(section: str, key: Scalar, source: Source) -> Diagnostic:
-    where = source.range(key.line, key.column, key.end_line, key.end_column)
+def _unknown_section(section: str, key: Scalar) -> Diagnostic:
     if not_served("file", section):
-        return Diagnostic(f"`{section}` is not served yet", where=where, hint="Remove it.")
-    hint = suggestion(section, KIND_OF_SECTION, "sections that can be overridden")
-    return Diagnostic(f"`{section}` cannot be overridden", where=where, hint=hint)
+        return Diagnostic(f"`{section}` is not served yet", where=key.range, hint="Remove it.")
+    hint = suggestion(section, known_sections(), "sections that can be overridden")
+    return Diagnostic(f"`{section}` cannot be overridden", where=key.range, hint=hint)
 
 
 def _merge_key(
@@ -44,15 +42,13 @@ def _merge_key(
     name: str,
     key: Scalar,
     change: Node,
-    source: Source,
     findings: list[Diagnostic],
 ) -> None:
     if isinstance(change, Scalar) and change.value is None:
         if items.pop(name, None) is None:
-            where = source.range(key.line, key.column, key.end_line, key.end_column)
             summary = f"`{name}: null` removes nothing: there is no `{name}` to remove"
             hint = suggestion(name, items, "keys there")
-            findings.append(Diagnostic(summary, Severity.WARNING, where, hint=hint))
+            findings.append(Diagnostic(summary, Severity.WARNING, key.range, hint=hint))
         return
     old = items.get(name)
     if old is None or not isinstance(old[1], Mapping) or not isinstance(change, Mapping):
@@ -60,5 +56,5 @@ def _merge_key(
         return
     below = dict(old[1].items)
     for inner, (inner_key, inner_change) in change.items.items():
-        _merge_key(below, inner, inner_key, inner_change, source, findings)
-    items[name] = (old[0], Mapping(old[1].line, old[1].column, below))
+        _merge_key(below, inner, inner_key, inner_change, findings)
+    items[name] = (old[0], old[1].with_items(below))

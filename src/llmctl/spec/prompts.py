@@ -70,6 +70,7 @@ def resolve_prompt(build: Build, name: str, shape: PromptShape) -> None:
     build.add(
         "prompt",
         name,
+        shape,
         {
             "messages": [{"role": m.role, "content": m.content} for m in shape.messages],
             "variables": dict(shape.variables),
@@ -97,4 +98,4 @@ def _place_of(build: Build, location: Location, variable: str) -> SourceRange | 
     node = find(build.report.tree, location)[1]
     if not isinstance(node, Scalar):
         return None
-    return build.report.source.find_word(variable, node.line, node.end_line, node.column)
+    return node.source.find_word(variable, node.line, node.end_line, node.column)

@@ -7,11 +7,8 @@ from collections.abc import Iterable
 from llmctl.core.address import NAME, Address
 from llmctl.core.diagnostics import Diagnostic, Severity, SourceRange, in_order
 from llmctl.core.errors import InvalidInput
-from llmctl.core.kinds import KINDS
 from llmctl.spec.nodes import Location, Mapping, Node, Scalar, find
-from llmctl.spec.source import Source
-
-KIND_OF_SECTION = {kind.section: kind.name for kind in KINDS}
+from llmctl.spec.sections import kind_in
 
 
 def closest(word: str, known: Iterable[str]) -> list[str]:
@@ -33,8 +30,7 @@ def suggestion(word: str, known: Iterable[str], what: str) -> str:
 class Report:
     """The findings about one tree. Locations are paths in it: ``("routes", "support", "fallback", 0)``."""
 
-    def __init__(self, source: Source, tree: Node) -> None:
-        self.source = source
+    def __init__(self, tree: Node) -> None:
         self.tree = tree
         self._found: dict[tuple[SourceRange | None, str], Diagnostic] = {}
         self._silent: set[int] = set()  # ids of nodes about which all has been said
@@ -56,6 +52,11 @@ class Report:
         if self.errors:
             raise InvalidInput(self.findings)
 
+    @property
+    def count(self) -> int:
+        """How many findings there are."""
+        return len(self._found)
+
     def add(self, finding: Diagnostic) -> None:
         """Add a finding; the same one again is dropped."""
         self._found.setdefault((finding.where, finding.summary), finding)
@@ -74,10 +75,15 @@ class Report:
         if (at_key or not whole) and key is not None:
             node = key
         if isinstance(node, Scalar):
-            return self.source.range(node.line, node.column, node.end_line, node.end_column)
+            return node.range
         if isinstance(node, Mapping) and key is not None:
-            return self.source.range(key.line, key.column, key.end_line, key.end_column)
-        return self.source.range(node.line, node.column)
+            return key.range
+        return node.source.range(node.line, node.column)
+
+    def written(self, location: Location) -> str:
+        """The text that stands in the file; a variable's value is not shown: it may be what must not be seen."""
+        node = find(self.tree, location)[1]
+        return str(node.written) if isinstance(node, Scalar) else ""
 
     def error(
         self,
@@ -103,8 +109,7 @@ class Report:
 
 def address_at(location: Location) -> Address | None:
     """The resource that a location lies in, if it lies in one with a proper name."""
-    if len(location) < 2:
+    if len(location) < 2 or not isinstance(location[1], str) or not NAME.match(location[1]):
         return None
-    section, name = str(location[0]), str(location[1])
-    kind = KIND_OF_SECTION.get(section)
-    return Address(kind, name) if kind and NAME.match(name) else None
+    kind = kind_in(str(location[0]))
+    return Address(kind, location[1]) if kind else None

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 #: Keys by the place they belong to: the file, an environment, or a kind of resource and maps in it.
 KEYS: dict[str, frozenset[str]] = {
-    "file": frozenset({"include", "moved", "guardrails", "indexes", "monitors", "access", "record", "variants"}),
-    "environment": frozenset(
-        {"region", "promote_from", "approvals", "record", "access", "backend", "account", "timeouts", "limits"}
-    ),
+    "file": frozenset({"guardrails", "indexes", "monitors", "access", "record", "variants"}),
+    "environment": frozenset({"region", "approvals", "record", "access", "backend", "account", "timeouts", "limits"}),
     "gateway": frozenset({"host", "access", "cache", "limits"}),
-    "dataset": frozenset({"protect", "access", "include"}),
+    "dataset": frozenset({"access", "include"}),
     "checks": frozenset({"pii"}),
-    "model": frozenset({"protect", "train", "quantization", "access"}),
-    "prompt": frozenset({"protect", "access", "variants"}),
+    "model": frozenset({"train", "quantization", "access"}),
+    "prompt": frozenset({"access", "variants"}),
     "endpoint": frozenset(
-        {"protect", "accelerator", "region", "timeouts", "limits", "hold", "keep", "strategy", "quantization", "access"}
+        {"accelerator", "region", "limits", "hold", "keep", "strategy", "quantization", "access"},
     ),
     "route": frozenset(
         {
-            *("protect", "guardrails", "rollout", "limits", "variants", "select", "access", "indexes", "timeouts"),
+            *("guardrails", "limits", "variants", "select", "access", "indexes", "timeouts"),
             *("strategy", "keep", "hold", "monitors"),
         }
     ),
-    "gate": frozenset({"protect", "repeat", "runner", "judge", "timeouts", "limits"}),
-    "policy": frozenset({"waivers", "protect", "approvals"}),
+    "rollout": frozenset({"min_requests", "abort_if", "keep", "strategy"}),
+    "gate": frozenset({"repeat", "runner", "judge", "limits"}),
+    "policy": frozenset({"approvals"}),
 }
 
 #: Values by place and key.

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from collections.abc import Container
+from datetime import UTC, date, datetime
 
 from llmctl.core.address import Address
+from llmctl.core.digests import Json
 from llmctl.core.errors import InvalidInput
-from llmctl.core.resources import Resource
+from llmctl.core.kinds import kind_of
 from llmctl.spec.build import Build
-from llmctl.spec.datasets import Fault, input_keys, survey
-from llmctl.spec.files import FileRefused
+from llmctl.spec.durations import DAY, HOUR, seconds
+from llmctl.spec.files import FileRefused, ReadText
+from llmctl.spec.metrics import resolve_metrics, resolve_slices
 from llmctl.spec.models import GateShape, PolicyShape
 from llmctl.spec.nodes import Location
-from llmctl.spec.report import suggestion
-from llmctl.spec.source import display_path
+from llmctl.spec.report import Report, suggestion
+from llmctl.spec.rows import check_columns, check_overlap
 
-_NEED_EXPECTED = ("exact_match", "contains", "rouge_l")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 
 
 def resolve_gate(build: Build, name: str, shape: GateShape) -> None:
     """Check metrics, columns and rows against route and dataset, and add the gate."""
     here: Location = ("gates", name)
-    _check_metrics(build, here, shape)
+    spec = gate_spec(build.report, build.files.text, name, shape)
     route_shape = build.view.routes.get(shape.route)
     prompt = build.view.prompts.get(route_shape.prompt) if route_shape else None
     if prompt:
@@ -33,43 +37,36 @@ def resolve_gate(build: Build, name: str, shape: GateShape) -> None:
         path = build.files.find(dataset.spec["source"])
         if prompt:
             types = {column: prompt.variables.get(variable, "") for variable, column in shape.inputs.items()}
-            _check_columns(build, here, shape, dataset, path, {c: t for c, t in types.items() if t})
+            check_columns(build, here, shape, dataset, path, {c: t for c, t in types.items() if t})
         if route_shape:
-            _check_overlap(build, here, shape, dataset, path)
-    except (FileRefused, InvalidInput):
+            check_overlap(build, here, shape, dataset, path)
+    except (FileRefused, InvalidInput, OSError):
         return  # the file changed since the dataset was read, and the next command will say so
-    build.add(
-        "gate",
-        name,
-        {
-            "route": shape.route,
-            "dataset": shape.dataset,
-            "dataset_revision": dataset.revision,
-            "dataset_digest": dataset.spec["digest"],
-            "dataset_format": dataset.spec["format"],
-            "inputs": dict(shape.inputs),
-            "expected": shape.expected,
-            "metrics": shape.metrics.model_dump(exclude_none=True),
-            "confidence": shape.confidence,
+    facts = {
+        "dataset_revision": dataset.revision,
+        "dataset_digest": dataset.spec["digest"],
+        "dataset_format": dataset.spec["format"],
+    }
+    build.add("gate", name, shape, {**spec, **facts}, (Address("route", shape.route), dataset.address))
+
+
+def gate_spec(report: Report, read_text: ReadText, name: str, shape: GateShape) -> dict[str, Json]:
+    """The resolved spec of a gate, without what it takes from its dataset's file."""
+    location: Location = ("gates", name, "timeouts")
+    return {
+        "route": shape.route,
+        "dataset": shape.dataset,
+        "inputs": dict(shape.inputs),
+        "expected": shape.expected,
+        "metrics": resolve_metrics(report, read_text, name, shape),
+        "slices": resolve_slices(report, name, shape),
+        "confidence": shape.confidence,
+        "concurrency": shape.concurrency,
+        "timeouts": {
+            "request_s": seconds(report, (*location, "request"), shape.timeouts.request, 0.01, HOUR),
+            "run_s": seconds(report, (*location, "run"), shape.timeouts.run, 1.0, DAY),
         },
-        (Address("route", shape.route), dataset.address),
-    )
-
-
-def _check_metrics(build: Build, here: Location, shape: GateShape) -> None:
-    metrics = shape.metrics.model_dump(exclude_none=True)
-    if not metrics:
-        hint = f"Add one of {', '.join(type(shape.metrics).model_fields)}."
-        build.report.error((*here, "metrics"), "the gate measures nothing", hint=hint, at_key=True)
-    for metric, thresholds in metrics.items():
-        location = (*here, "metrics", metric)
-        if set(thresholds) == {"decide"}:
-            known = [k for k in type(getattr(shape.metrics, metric)).model_fields if k != "decide"]
-            hint = f"Add {' or '.join(f'`{k}`' for k in known)}."
-            build.report.error(location, f"`{metric}` has no threshold", hint=hint, at_key=True)
-        if metric in _NEED_EXPECTED and shape.expected is None:
-            hint = "Add `expected:` with the column that holds the expected answer."
-            build.report.error(location, f"`{metric}` needs `expected`", hint=hint, at_key=True)
+    }
 
 
 def _check_inputs(build: Build, here: Location, shape: GateShape, variables: object) -> None:
@@ -85,74 +82,49 @@ def _check_inputs(build: Build, here: Location, shape: GateShape, variables: obj
             build.report.error((*here, "inputs", variable), summary, hint=hint, at_key=True)
 
 
-def _check_columns(
-    build: Build, here: Location, shape: GateShape, dataset: Resource, path: Path, types: dict[str, str]
-) -> None:
-    """The columns that the gate reads are in every row, filled, and of the variables' types."""
-    places: dict[str, Location] = {column: (*here, "inputs", v) for v, column in shape.inputs.items()}
-    if shape.expected is not None:
-        places[shape.expected] = (*here, "expected")
-        types = {shape.expected: "string", **types}
-    found = survey(path, dataset.spec["format"], columns=types, not_null=tuple(places), as_read=True)
-
-    def told(column: str, fault: Fault, what: str) -> None:
-        count = "1 row" if fault.count == 1 else f"{fault.count} rows"
-        detail = f"First in {display_path(path)} on line {fault.line}."
-        summary = f"column `{column}` {what} in {count} of {dataset.address}"
-        build.report.error(places[column], summary, detail=detail, hint="Correct the rows, or name another column.")
-
-    for column, location in places.items():
-        if column not in found.present:
-            hint = suggestion(column, found.present, "columns")
-            if found.rows:
-                build.report.error(location, f"{dataset.address} has no column `{column}`", hint=hint)
-        elif column in found.null and column not in dataset.spec["checks"]["not_null"]:
-            told(column, found.null[column], "is empty")
-        elif column in found.mistyped:
-            told(column, found.mistyped[column], f"is not a {types[column]}")
-
-
-def _check_overlap(build: Build, here: Location, shape: GateShape, dataset: Resource, path: Path) -> None:
-    """Rows that a served model was trained on prove nothing about it."""
-    columns = tuple(dict.fromkeys(shape.inputs.values()))
-    if not columns:
-        return
-    lines: dict[tuple[str, ...], list[int]] = {}
-    for line, values in input_keys(path, dataset.spec["format"], columns):
-        lines.setdefault(values, []).append(line)
-    for model, name in _trained_on(build, shape.route):
-        trained = build.get("dataset", name)
-        if trained is None:
-            continue
-        other = build.files.find(trained.spec["source"])
-        shared: dict[int, int] = {}
-        for line, values in input_keys(other, trained.spec["format"], columns):
-            for eval_line in lines.get(values, ()):
-                shared.setdefault(eval_line, line)
-        if shared:
-            first = min(shared)
-            count = "1 row is" if len(shared) == 1 else f"{len(shared)} rows are"
-            summary = f"{count} also in dataset.{name}, which model.{model} was trained on"
-            detail = f"The first is {display_path(path)} line {first}, as {display_path(other)} line {shared[first]}."
-            hint = "Evaluate on rows that the model has not seen: remove them from one of the two."
-            build.report.error((*here, "dataset"), summary, detail=detail, hint=hint)
-
-
-def _trained_on(build: Build, route: str) -> dict[tuple[str, str], None]:
-    """The models that a route serves, with the datasets that they and their base models were trained on."""
-    view = build.view
-    shape = view.routes[route]
-    pairs: dict[tuple[str, str], None] = {}
-    for endpoint in (shape.endpoint, *shape.fallback):
-        model = view.endpoints[endpoint].model if endpoint in view.endpoints else ""
-        seen: set[str] = set()
-        while model in view.models and model not in seen:
-            seen.add(model)
-            pairs.update(dict.fromkeys((model, dataset) for dataset in view.models[model].lineage.trained_on))
-            model = view.models[model].lineage.base
-    return pairs
-
-
 def resolve_policy(build: Build, name: str, shape: PolicyShape) -> None:
-    """Add the policy; its rule is parsed where policies are judged."""
-    build.add("policy", name, shape.model_dump(), at="require")
+    """Check the waivers and add the policy; its rule is parsed where policies are judged."""
+    declared = None if shape.applies_to == "plan" else build.view.names.get(kind_of(shape.applies_to).section)
+    _check_waivers(build.report, name, shape, declared)
+    build.add("policy", name, shape, policy_spec(shape), at="require")
+
+
+def policy_spec(shape: PolicyShape) -> dict[str, Json]:
+    """The resolved spec of a policy."""
+    return shape.model_dump(exclude={"protect"})
+
+
+def _check_waivers(report: Report, name: str, shape: PolicyShape, declared: Container[str] | None) -> None:
+    """``declared`` has the names of the kind that the policy judges; ``None`` when they are not known."""
+    here: Location = ("policies", name, "waivers")
+    if shape.applies_to == "plan" and shape.waivers:
+        summary = "a policy over the plan takes no waivers: they are for single resources"
+        report.error(here, summary, hint="Remove `waivers`, or let the rule itself allow what it should.", at_key=True)
+        return
+    for index, waiver in enumerate(shape.waivers):
+        location = (*here, index)
+        _check_until(report, (*location, "until"), waiver.until)
+        try:
+            address = Address.parse(waiver.resource)
+        except ValueError:
+            summary = f"{report.written((*location, 'resource'))!r} is not an address"
+            report.error((*location, "resource"), summary, hint=f"Write {shape.applies_to}.NAME.")
+            continue
+        if address.kind != shape.applies_to:
+            summary = f"{address} cannot be waived here: the policy judges resources of kind {shape.applies_to}"
+            report.error((*location, "resource"), summary, hint=f"Write {shape.applies_to}.NAME.")
+        elif declared is not None and address.name not in declared:
+            summary = f"the waiver is for {address}, which is not declared"
+            report.warn((*location, "resource"), summary, hint="Correct the name, or remove the waiver.")
+
+
+def _check_until(report: Report, location: Location, text: str) -> None:
+    try:
+        until = date.fromisoformat(text) if _DATE.match(text) else None
+    except ValueError:
+        until = None
+    if until is None:
+        summary = f"`until` must be a day such as 2027-01-31, not {report.written(location)!r}"
+        report.error(location, summary, hint="Write YYYY-MM-DD.")
+    elif until < datetime.now(UTC).date():
+        report.warn(location, f"the waiver ran out on {text}", hint="Remove it or renew it.")

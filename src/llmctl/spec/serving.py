@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 from llmctl.core.address import Address
 from llmctl.core.digests import Json
 from llmctl.core.resources import Resource
 from llmctl.spec.build import Build
+from llmctl.spec.durations import DAY, seconds
 from llmctl.spec.models import EndpointShape, ExternalOptions, LlamaOptions, RouteShape
 from llmctl.spec.nodes import Location
 from llmctl.spec.view import validated
 
 _DEFAULT_CONTEXT = 2048  # tokens
+_MAX_LOCAL_COPIES = 8  # of one endpoint
 _OPENAI_HOST = "api.openai.com"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -20,9 +23,10 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 def resolve_endpoint(build: Build, name: str, shape: EndpointShape) -> None:
     """Check that engine, options and model fit together, and add the endpoint."""
     here: Location = ("endpoints", name)
+    external = shape.engine == "external"
     options = _options(build, here, shape)
     _check_replicas(build, here, shape)
-    external = shape.engine == "external"
+    timeouts = _timeouts(build, here, shape)
     if external and shape.context is not None:
         hint = "Remove it; the API decides."
         build.report.error((*here, "context"), "`context` is for the engine llama.cpp only", hint=hint, at_key=True)
@@ -47,6 +51,7 @@ def resolve_endpoint(build: Build, name: str, shape: EndpointShape) -> None:
     build.add(
         "endpoint",
         name,
+        shape,
         {
             "model": shape.model,
             "model_revision": model.revision,
@@ -54,6 +59,7 @@ def resolve_endpoint(build: Build, name: str, shape: EndpointShape) -> None:
             "context": context,
             "options": options,
             "replicas": shape.replicas.model_dump(),
+            "timeouts": timeouts,
             "weights": model.spec["weights"],
             "api_key": model.spec["api_key"],
         },
@@ -72,10 +78,28 @@ def _check_replicas(build: Build, here: Location, shape: EndpointShape) -> None:
     least, most = shape.replicas.min, shape.replicas.max
     if least > most:
         summary = f"`min` ({least}) is greater than `max` ({most})"
-        build.report.error((*here, "replicas", "min"), summary, hint="Set `min` to `max` or less.", at_key=True)
-    elif (least, most) != (1, 1):
-        summary = f"`replicas` other than 1 are not served yet on target {build.target}"
+        build.report.error((*here, "replicas", "min"), summary, hint="Set both to the number of copies.", at_key=True)
+    elif shape.engine == "external" and most > 1:
+        summary = "an external endpoint has one copy: the API scales by itself"
         build.report.error((*here, "replicas"), summary, hint="Remove `replicas`.", at_key=True)
+    elif least != most:
+        summary = f"target {build.target} does not scale by itself: `min` ({least}) and `max` ({most}) must be equal"
+        hint = f"Write `replicas: {{min: {most}, max: {most}}}`."
+        build.report.error((*here, "replicas"), summary, hint=hint, at_key=True)
+    elif most > _MAX_LOCAL_COPIES:
+        summary = f"target {build.target} runs at most {_MAX_LOCAL_COPIES} copies of an endpoint, not {most}"
+        build.report.error((*here, "replicas"), summary, hint="Ask for fewer, or raise `options.slots`.", at_key=True)
+
+
+def _timeouts(build: Build, here: Location, shape: EndpointShape) -> dict[str, Json]:
+    location, timeouts = (*here, "timeouts"), shape.timeouts
+    if shape.engine == "external" and "ready" in timeouts.model_fields_set:
+        summary = "`ready` is for the engine llama.cpp only: an external endpoint is not started"
+        build.report.error((*location, "ready"), summary, hint="Remove it.", at_key=True)
+    return {
+        "ready_s": seconds(build.report, (*location, "ready"), timeouts.ready, 1.0, DAY),
+        "drain_s": seconds(build.report, (*location, "drain"), timeouts.drain, 0.0, DAY),
+    }
 
 
 def _check_url(build: Build, here: Location, options: dict[str, Json], model: Resource) -> None:
@@ -109,6 +133,7 @@ def resolve_route(build: Build, name: str, shape: RouteShape) -> None:
         if fallback in names[: index + 1]:
             summary = f"endpoint `{fallback}` is in the chain already"
             build.report.error((*here, "fallback", index), summary, hint="Name each endpoint once.")
+    rollout = _rollout(build, here, shape)
     prompt = build.get("prompt", shape.prompt)
     chain = [build.get("endpoint", endpoint) for endpoint in names]
     if prompt is None or None in chain:
@@ -117,6 +142,7 @@ def resolve_route(build: Build, name: str, shape: RouteShape) -> None:
     build.add(
         "route",
         name,
+        shape,
         {
             "prompt": shape.prompt,
             "endpoint": shape.endpoint,
@@ -125,6 +151,16 @@ def resolve_route(build: Build, name: str, shape: RouteShape) -> None:
             "template": {key: prompt.spec[key] for key in ("messages", "variables", "parameters")},
             "chain": [{"endpoint": e.address.name, "revision": e.revision, "spec": e.spec} for e in endpoints],
             "chain_revisions": [f"{e.address.name}@{e.revision}" for e in endpoints],
+            "rollout": rollout,
+            "aliases": build.aliases.get(name, []),
         },
         (prompt.address, *(Address("endpoint", e) for e in names)),
     )
+
+
+def _rollout(build: Build, here: Location, shape: RouteShape) -> dict[str, Json]:
+    location, canary = (*here, "rollout"), shape.rollout.canary
+    if canary[-1] != 100 or canary[0] < 1 or any(a >= b for a, b in pairwise(canary)):
+        summary = "`canary` must rise from 1 or more to 100"
+        build.report.error((*location, "canary"), summary, hint="For example `[10, 50, 100]`.", at_key=True)
+    return {"canary": canary, "hold_s": seconds(build.report, (*location, "hold"), shape.rollout.hold, 0.0, DAY)}

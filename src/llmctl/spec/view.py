@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast, get_args
 
 from pydantic import ValidationError
 
 from llmctl.core.address import NAME
+from llmctl.core.kinds import BY_NAME
+from llmctl.core.plugins import installed
 from llmctl.spec.interpolation import REFERENCE
 from llmctl.spec.messages import explain, shown, unknown_key
 from llmctl.spec.models import (
@@ -19,18 +21,35 @@ from llmctl.spec.models import (
     GateShape,
     HeaderShape,
     ModelShape,
+    MovedShape,
+    PolicyScope,
     PolicyShape,
     PromptShape,
+    ResourceShape,
     RouteShape,
     Shape,
+    policy_shape,
 )
 from llmctl.spec.nodes import Location, Mapping, Node, Scalar, Sequence, find, plain
-from llmctl.spec.report import KIND_OF_SECTION, Report, suggestion
-from llmctl.spec.source import Source, is_secret_name
+from llmctl.spec.report import Report, suggestion
+from llmctl.spec.sections import KIND_OF_SECTION, plugin_in
 
 S = TypeVar("S", bound=Shape)
 
-_HEADER = tuple(HeaderShape.model_fields)
+_HEADER = tuple(HeaderShape.known_keys())
+_SHAPES: dict[str, type[ResourceShape]] = {
+    "datasets": DatasetShape,
+    "models": ModelShape,
+    "prompts": PromptShape,
+    "endpoints": EndpointShape,
+    "routes": RouteShape,
+    "gates": GateShape,
+    "policies": PolicyShape,
+}
+_FREE = frozenset({"hyperparameters", "overrides", "schema"})  # keys below which `null` is a value like others
+
+#: Entries in which nothing was wrong, with their shapes: environments share most, and none is looked at twice.
+Memo = dict[tuple[str, int], tuple[Node, Shape]]
 
 
 @dataclass
@@ -42,6 +61,7 @@ class View:
 
     project: str = ""
     owner: str = ""
+    moved: list[MovedShape] = field(default_factory=list)
     environments: dict[str, EnvironmentShape] = field(default_factory=dict)
     datasets: dict[str, DatasetShape] = field(default_factory=dict)
     models: dict[str, ModelShape] = field(default_factory=dict)
@@ -50,36 +70,52 @@ class View:
     routes: dict[str, RouteShape] = field(default_factory=dict)
     gates: dict[str, GateShape] = field(default_factory=dict)
     policies: dict[str, PolicyShape] = field(default_factory=dict)
+    plugins: dict[str, dict[str, ResourceShape]] = field(default_factory=dict)  # by section
     names: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
-def view_of(report: Report) -> View:
+def view_of(report: Report, memo: Memo) -> View:
     """The view of the report's tree; everything malformed is reported and left out."""
     root = report.tree
     assert isinstance(root, Mapping)  # the reader refuses any other file
     view = View()
-    for key in root.items:
-        if key not in FileShape.model_fields:
+    plugins: dict[str, type[ResourceShape]] = {}
+    for key, (_, node) in root.items.items():
+        if plugin := plugin_in(key):
+            plugins[key] = plugin.entry
+        elif key not in FileShape.known_keys():
             unknown_key(report, FileShape, (key,))
-    _refuse_nothing(report, root, ())
+        if key not in _SHAPES and key not in plugins and not (key == "environments" and isinstance(node, Mapping)):
+            _refuse_nothing(report, node, (key,))
     if isinstance(project := root.get("project"), Scalar) and isinstance(project.value, str):
         _check_name(report, ("project",), project.value, at_key=False)
     header = validated(report, HeaderShape, (), {k: plain(n) for k in _HEADER if (n := root.get(k)) is not None})
     if header is not None:
-        view.project, view.owner = header.project, header.owner
+        view.project, view.owner, view.moved = header.project, header.owner, header.moved
     if not root.get("environments") or (isinstance(e := root.get("environments"), Mapping) and not e.items):
         hint = "Add at least one, for example `environments: {dev: {target: local}}`."
         report.error(("environments",), "`environments` is missing", hint=hint, at_key=True)
-    view.environments = _section(report, view, "environments", EnvironmentShape)
-    view.datasets = _section(report, view, "datasets", DatasetShape)
-    view.models = _section(report, view, "models", ModelShape)
-    view.prompts = _section(report, view, "prompts", PromptShape)
-    view.endpoints = _section(report, view, "endpoints", EndpointShape)
-    view.routes = _section(report, view, "routes", RouteShape)
-    view.gates = _section(report, view, "gates", GateShape)
-    view.policies = _section(report, view, "policies", PolicyShape)
+    view.environments = _section(report, view, "environments", EnvironmentShape, memo)
+    resources_of(report, view, _SHAPES, memo)
+    view.plugins = {section: _section(report, view, section, entry, memo) for section, entry in plugins.items()}
+    for section in _moved_sections(view.moved):
+        if root.get(section) is None:
+            view.names[section] = frozenset()
     _check_references(report, view)
     return view
+
+
+def _moved_sections(moved: Iterable[MovedShape]) -> Iterator[str]:
+    """The sections of plug-ins' kinds that are said to have a new name; that of one may not be in the file."""
+    for kind in {end.partition(".")[0] for entry in moved for end in (entry.origin, entry.to)} - BY_NAME.keys():
+        if plugin := installed().get(kind):
+            yield plugin.kind.section
+
+
+def resources_of(report: Report, view: View, sections: Iterable[str], memo: Memo) -> None:
+    """Put the well-formed resources of these sections into the view; what is malformed is reported."""
+    for section in sections:
+        setattr(view, section, _section(report, view, section, _SHAPES[section], memo))
 
 
 def validated(report: Report, shape: type[S], location: Location, value: object) -> S | None:
@@ -91,7 +127,7 @@ def validated(report: Report, shape: type[S], location: Location, value: object)
         return None
 
 
-def _section(report: Report, view: View, section: str, shape: type[S]) -> dict[str, S]:
+def _section(report: Report, view: View, section: str, shape: type[S], memo: Memo) -> dict[str, S]:
     root = report.tree
     node = root.get(section) if isinstance(root, Mapping) else None
     if node is None or (isinstance(node, Scalar) and node.value is None):
@@ -103,13 +139,35 @@ def _section(report: Report, view: View, section: str, shape: type[S]) -> dict[s
     view.names[section] = frozenset(node.items)
     result: dict[str, S] = {}
     for name, (_, entry) in node.items.items():
-        location = (section, name)
-        _check_name(report, location, name, at_key=True)
-        if section == "models":
-            _check_secret(report, location, entry)
-        if (item := validated(report, shape, location, plain(entry))) is not None:
+        if not NAME.match(name):
+            _check_name(report, (section, name), name, at_key=True)
+        known = memo.get((section, id(entry)))
+        item = known[1] if known else _entry(report, (section, name), shape, entry, memo)
+        if isinstance(item, shape):
             result[name] = item
     return result
+
+
+def _entry(report: Report, location: Location, shape: type[S], entry: Node, memo: Memo) -> S | None:
+    before = report.count
+    _refuse_nothing(report, entry, location)
+    if shape is ModelShape:
+        _check_secret(report, location, entry)
+    shape = _with_plugins(shape, entry)
+    item = validated(report, shape, location, plain(entry))
+    if item is not None and report.count == before:
+        memo[str(location[0]), id(entry)] = (entry, item)  # the entry is kept, so that its id stays its own
+    return item
+
+
+def _with_plugins(shape: type[S], entry: Node) -> type[S]:
+    """The shape of a policy may name a kind of a plug-in; packages are asked only when it names no built-in one."""
+    if shape is not PolicyShape or not isinstance(entry, Mapping):
+        return shape
+    scope = entry.get("applies_to")
+    if not isinstance(scope, Scalar) or not isinstance(scope.value, str):
+        return shape
+    return shape if scope.value in get_args(PolicyScope) else cast("type[S]", policy_shape(tuple(installed())))
 
 
 def _check_name(report: Report, location: Location, name: str, *, at_key: bool) -> None:
@@ -121,14 +179,15 @@ def _check_name(report: Report, location: Location, name: str, *, at_key: bool) 
 
 
 def _refuse_nothing(report: Report, node: Node, location: Location) -> None:
-    """A key without a value is a slip; only a whole section may be left empty."""
+    """A key without a value is a slip."""
+    if not node.special:
+        return
     if isinstance(node, Sequence):
         for index, item in enumerate(node.items):
             _refuse_nothing(report, item, (*location, index))
     elif isinstance(node, Mapping):
         for key, (_, value) in node.items.items():
-            free = key in ("hyperparameters", "overrides") and isinstance(value, Mapping)
-            if not free and not (not location and key in KIND_OF_SECTION and isinstance(value, Scalar)):
+            if not (key in _FREE and isinstance(value, Mapping)):
                 _refuse_nothing(report, value, (*location, key))
     elif node.value is None:
         last = location[-1]
@@ -143,7 +202,8 @@ def _check_secret(report: Report, location: Location, entry: Node) -> None:
         return
     here = (*location, "api_key")
     if isinstance(node, Scalar) and str(node.value).startswith("${file:"):
-        report.error(here, "`${file:…}` is not served yet", hint='Write "${env:NAME}".', at_key=True)
+        hint = 'Put the key into an environment variable and write "${env:NAME}".'
+        report.error(here, "`api_key` takes no file: what is read from one is recorded", hint=hint, at_key=True)
     else:
         report.error(
             here,
@@ -152,19 +212,6 @@ def _check_secret(report: Report, location: Location, entry: Node) -> None:
             at_key=True,
         )
     report.silence(here)
-
-
-def mask_secrets(source: Source, node: Node, key: Scalar | None = None) -> None:
-    """Tell the source which lines hold nothing but (a part of) a secret's value."""
-    if isinstance(node, Mapping):
-        for name, (inner, value) in node.items.items():
-            mask_secrets(source, value, key or (inner if is_secret_name(name) else None))
-    elif isinstance(node, Sequence):
-        for item in node.items:
-            mask_secrets(source, item, key)
-    elif key is not None and not REFERENCE.match(str(node.value)):
-        first = node.line if node.line > key.line else node.line + 1
-        source.secret_lines.update(range(first, node.end_line + 1))
 
 
 #: Fields that name resources: the section they are in, the way to them, the section they mean.

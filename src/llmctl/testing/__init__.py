@@ -1,13 +1,7 @@
 """What a plug-in needs to prove that its provider keeps the contract: subclass ``ProviderContract``.
 
-    class TestMyProvider(ProviderContract):
-        @pytest.fixture
-        def provider(self) -> Provider[Json]: ...
-        @pytest.fixture
-        def key(self) -> Key: ...          # name@revision
-        ...
-
-Needs pytest. Imports nothing of llmctl but ``core``.
+Its docstring has an example. Needs pytest, which ``llmctl`` itself does not install. Imports nothing of llmctl
+but ``core``.
 """
 
 from llmctl.testing.contract import ProviderContract

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from llmctl.cli.options import json_option, project_options, yes_option
+from llmctl.cli.options import json_option, project_options, target_option, yes_option
 
 
 @click.command("apply", short_help="Make it so: provision, prove, shift traffic, record.")
@@ -14,11 +14,18 @@ from llmctl.cli.options import json_option, project_options, yes_option
 @project_options
 @json_option
 @yes_option
+@target_option
 @click.option(
     "--parallelism", metavar="N", type=click.IntRange(1, 64), default=8, show_default=True, help="Steps at once."
 )
 def command(
-    plan_file: Path | None, file: str | None, environment: str | None, as_json: bool, yes: bool, parallelism: int
+    plan_file: Path | None,
+    file: str | None,
+    environment: str | None,
+    as_json: bool,
+    yes: bool,
+    targets: tuple[str, ...],
+    parallelism: int,
 ) -> int:
     """Make it so: provision, prove, shift traffic, record.
 
@@ -34,7 +41,16 @@ def command(
       llmctl apply
       llmctl apply --yes -e dev
       llmctl apply plan.json
+      llmctl apply --target route.support
     """
     from llmctl.cli.running import run
 
-    return run(file, environment, as_json=as_json, yes=yes, parallelism=parallelism, plan_file=plan_file)
+    return run(
+        file,
+        environment,
+        as_json=as_json,
+        yes=yes,
+        parallelism=parallelism,
+        plan_file=plan_file,
+        targets=targets,
+    )

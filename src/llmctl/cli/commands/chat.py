@@ -6,11 +6,12 @@ import sys
 
 import click
 
+from llmctl.cli.completing import routes
 from llmctl.cli.options import project_options
 
 
 @click.command("chat", short_help="Ask a route, and see which revision answers.")
-@click.argument("route")
+@click.argument("route", shell_complete=routes)
 @click.argument("text", required=False)
 @project_options
 @click.option(

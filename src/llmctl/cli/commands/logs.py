@@ -6,11 +6,12 @@ from threading import Event
 
 import click
 
+from llmctl.cli.completing import logs
 from llmctl.cli.options import project_options
 
 
 @click.command("logs", short_help="Show the logs of engines and gateway.")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=logs)
 @project_options
 @click.option(
     "-n", "--lines", metavar="N", type=click.IntRange(0), default=20, show_default=True, help="Last lines of each."

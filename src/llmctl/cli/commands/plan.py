@@ -4,53 +4,164 @@ from __future__ import annotations
 
 import json
 import shlex
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
-from llmctl.cli.options import json_option, project_options
+from llmctl.cli.completing import addresses
+from llmctl.cli.options import json_option, project_options, target_option
 from llmctl.core.exits import ExitCode
+
+if TYPE_CHECKING:
+    from llmctl.plan import Plan
 
 
 @click.command("plan", short_help="Show what would change, why, and which gates would prove it.")
+@click.argument("saved", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
 @project_options
 @json_option
-@click.option("--out", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Save the plan for apply.")
+@click.option("--markdown", is_flag=True, help="A comment for a pull request, at most 65,000 characters.")
+@click.option(
+    "--explain", metavar="ADDRESS", shell_complete=addresses, help="All that the plan says of one resource, and why."
+)
+@target_option
+@click.option("--base", metavar="REF", help="Gates and policies of this git revision judge too.")
+@click.option("--out", metavar="PATH", type=click.Path(dir_okay=False, path_type=Path), help="Save the plan for apply.")
 @click.option("--offline", is_flag=True, help="Do not read what runs; such a plan cannot be applied.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when there is something to do.")
+@click.pass_context
 def command(
-    file: str | None, environment: str | None, as_json: bool, out: Path | None, offline: bool, detailed_exitcode: bool
+    ctx: click.Context,
+    saved: Path | None,
+    file: str | None,
+    environment: str | None,
+    as_json: bool,
+    markdown: bool,
+    explain: str | None,
+    targets: tuple[str, ...],
+    base: str | None,
+    out: Path | None,
+    offline: bool,
+    detailed_exitcode: bool,
 ) -> int:
     """Show what would change, why, and which gates would prove it.
 
     Compares llmops.yaml with the record (change) and what runs with the record (drift). Nothing is
-    changed. Exit codes: 0, 1 error, 3 a policy denies; with --detailed-exitcode 2 when apply would do
-    something.
+    changed. A gate or policy that asks for less is marked; with --base it is compared with a git
+    revision, for example the branch that a pull request goes to.
+
+    With FILE (from --out) that saved plan is shown as it was made, and nothing else is read.
+
+    Exit codes: 0, 1 error, 3 denied; with --detailed-exitcode 2 when apply would do something. A saved
+    plan that can be shown exits 0.
 
     \b
     Examples:
       llmctl plan
       llmctl plan --out plan.json && llmctl apply plan.json
-      llmctl plan --detailed-exitcode --json
+      llmctl plan plan.json --markdown
+      llmctl plan --target route.support --detailed-exitcode --json
+      llmctl plan --explain route.support --base main
     """
-    from llmctl.app.planning import plan
+    _refuse_contradictions(ctx, saved is not None)
+    from llmctl.cli.views.plan import saved_notice
+
+    if saved is not None:
+        made, made_at = _saved(ctx, saved, environment)
+        notice = saved_notice(saved, made, made_at)
+        click.echo(_shown(made, made_at, explain, notice, as_json=as_json, markdown=markdown))
+        return ExitCode.OK
+    from llmctl.app.planning import Scope, plan
     from llmctl.app.workspace import open_workspace
-    from llmctl.cli.views.plan import render_plan
+
+    made_at = datetime.now(UTC).isoformat(timespec="seconds")
+    made = plan(open_workspace(file, environment), Scope(targets=targets, base=base or ""), offline=offline)
+    if out is not None:
+        _save(made, made_at, out)
+    click.echo(_shown(made, made_at, explain, "", as_json=as_json, markdown=markdown))
+    if out is not None and not as_json and not markdown:
+        click.echo(f"\nSaved to {out}; apply it with `llmctl apply {shlex.quote(str(out))}`.")
+    return _exit_code(made, detailed=detailed_exitcode)
+
+
+def _refuse_contradictions(ctx: click.Context, saved: bool) -> None:
+    given = [
+        option.opts[-1]
+        for option in ctx.command.params
+        if isinstance(option, click.Option)
+        and option.name is not None
+        and ctx.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    ]
+    for pair in (("--json", "--markdown"), ("--explain", "--markdown")):
+        if set(pair) <= set(given):
+            raise click.UsageError(f"{' and '.join(pair)} exclude each other. Choose one.", ctx)
+    making = [o for o in ("--file", "--target", "--base", "--out", "--offline", "--detailed-exitcode") if o in given]
+    if saved and making:
+        raise click.UsageError(
+            f"{making[0]} is for making a plan, and FILE shows a saved one. Leave one of them out.", ctx
+        )
+
+
+def _saved(ctx: click.Context, path: Path, environment: str | None) -> tuple[Plan, str]:
+    """The plan of a file, and when it was made."""
+    from llmctl.plan import load_plan
+
+    made = load_plan(path)
+    asked = environment if ctx.get_parameter_source("environment") is ParameterSource.COMMANDLINE else None
+    if asked not in (None, made.desired.environment.name):
+        raise click.UsageError(f"{path} is a plan for {made.desired.environment.name}, not for {asked}", ctx)
+    return made, str(json.loads(path.read_bytes()).get("made_at", ""))
+
+
+def _save(made: Plan, made_at: str, out: Path) -> None:
+    from llmctl.cli.views.plan import shown_json
     from llmctl.core.errors import LlmctlError
     from llmctl.core.files import write_atomic
-    from llmctl.plan import plan_json
 
-    made = plan(open_workspace(file, environment), offline=offline)
-    if out is not None:
-        try:
-            write_atomic(out, (json.dumps(plan_json(made), indent=2) + "\n").encode(), mode=0o644)
-        except OSError as error:
-            raise LlmctlError(f"{out} cannot be written: {error.strerror}") from None
-    click.echo(json.dumps(plan_json(made), indent=2) if as_json else render_plan(made))
-    if out is not None and not as_json:
-        click.echo(f"\nSaved to {out}; apply it with `llmctl apply {shlex.quote(str(out))}`.")
+    try:
+        write_atomic(out, (json.dumps(shown_json(made, made_at), indent=2) + "\n").encode(), mode=0o644)
+    except OSError as error:
+        raise LlmctlError(f"{out} cannot be written: {error.strerror}") from None
+
+
+def _shown(made: Plan, made_at: str, explain: str | None, notice: str, *, as_json: bool, markdown: bool) -> str:
+    if explain is not None:
+        return _explanation(made, notice, explain, as_json=as_json)
+    if markdown:
+        from llmctl.cli.views.markdown import render_markdown
+
+        return render_markdown(made, notice=notice)
+    from llmctl.cli.views.plan import render_plan, shown_json
+
+    return json.dumps(shown_json(made, made_at), indent=2) if as_json else render_plan(made, notice=notice)
+
+
+def _explanation(made: Plan, notice: str, text: str, *, as_json: bool) -> str:
+    from llmctl.cli.views.explain import explanation_json, render_explanation
+    from llmctl.core.address import Address
+    from llmctl.core.diagnostics import Diagnostic
+    from llmctl.core.errors import InvalidInput
+    from llmctl.plan.explain import explain
+
+    try:
+        address = Address.parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--explain'") from None
+    told = explain(made, address)
+    if told is None:
+        hint = "`llmctl plan` lists what changes; a resource that is neither declared nor recorded is not in a plan."
+        raise InvalidInput([Diagnostic(f"the plan knows nothing of {address}", hint=hint)])
+    if as_json:
+        return json.dumps(explanation_json(made, told), indent=2)
+    return render_explanation(made, told, notice=notice)
+
+
+def _exit_code(made: Plan, *, detailed: bool) -> ExitCode:
     if made.blocked:
         return ExitCode.ERROR
     if made.denials or any(p.denies for p in made.policies):
         return ExitCode.DENIED
-    return ExitCode.CHANGES if detailed_exitcode and not made.is_empty else ExitCode.OK
+    return ExitCode.CHANGES if detailed and not made.is_empty else ExitCode.OK

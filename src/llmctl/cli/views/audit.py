@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from llmctl.cli.views.gate import judgement_line
+from llmctl.cli.views.gate import judgement_lines
 from llmctl.core.digests import Json
 from llmctl.record import Entry, EntryDetail, Verification, value, values
 
@@ -107,17 +107,18 @@ def _source(entry: Entry, decisions: Json) -> str:
 
 
 def _planned(decisions: Json) -> Iterator[str]:
-    for change in decisions.get("changes", ()):
-        yield f"{change['action']:<8} {change['address']}  {change['reason']}"
-    for drift in decisions.get("drift", ()):
-        yield f"restore  {drift['address']}  {drift['summary']}"
+    told = [(c["action"], c["address"], c["reason"]) for c in decisions.get("changes", ())]
+    told += [("restore", d["address"], d["summary"]) for d in decisions.get("drift", ())]
+    width = max((len(address) for _, address, _ in told), default=0)
+    for action, address, why in told:
+        yield f"{action:<8} {address:<{width}}  {why}"
 
 
 def _evidence(detail: EntryDetail) -> Iterator[str]:
     for evidence in detail.evidence:
         verdict = click.style(evidence.verdict.value, fg="red" if evidence.verdict.blocks else "green", bold=True)
         yield f"{evidence.gate} {verdict} on {evidence.route}@{evidence.route_revision}, {evidence.samples} samples"
-        yield from (f"  {judgement_line(j)}" for j in evidence.judgements)
+        yield from (f"  {text}" for text in judgement_lines(evidence.judgements))
         if evidence.failing and evidence.verdict.blocks:
             yield f"  failing rows: {', '.join(evidence.failing[:10])}"
         yield f"  evidence {evidence.digest}"

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 
 import click
 
 from llmctl.apply import GateReport
+from llmctl.cli.views.layout import one_line, screen_width
 from llmctl.core.digests import Json
 from llmctl.core.evidence import Judgement, Verdict
+from llmctl.gates.verdicts import POINT
 
+_TEXT = 116  # columns for a row's text where no terminal sets them
+_INDENT = 16
+_RULE = 28  # columns of a threshold, where all are short
 _SIGN = {"min": "≥", "max": "≤", "max_drop": "drop ≤"}
 _COLOR = {
     Verdict.PASS: "green",
@@ -38,24 +44,35 @@ def _lines(report: GateReport) -> Iterator[str]:
         f"gate.{evidence.gate} {verdict}  {evidence.route}@{evidence.route_revision[:8]}{against}, "
         f"{evidence.samples} samples in {evidence.seconds:.1f} s"
     )
-    for judgement in evidence.judgements:
-        yield f"  {judgement_line(judgement, cached=judgement.metric in report.cached)}"
+    for text in judgement_lines(evidence.judgements, report.cached):
+        yield f"  {text}"
     if evidence.verdict.blocks and report.worst:
         yield click.style("  worst rows", bold=True)
         for row in report.worst:
             asked = "; ".join(f"{value}" for value in row.inputs.values())
-            yield f"    {row.id}  {_cut(asked)}"
+            yield f"    {one_line(row.id)}  {_cut(asked)}"
             yield click.style(f"      expected  {_cut(str(row.expected))}", fg="green")
             yield click.style(f"      answered  {_cut(str(row.answer))}", fg="red")
 
 
-def judgement_line(j: Judgement, *, cached: bool = False) -> str:
-    """One threshold: rule, estimate, interval, verdict."""
-    rule = f"{j.metric} {_SIGN[j.rule]} {j.threshold:g}"
+def judgement_lines(judgements: Iterable[Judgement], cached: Container[str] = ()) -> Iterator[str]:
+    """One for each threshold, in columns: rule, estimate, interval, verdict; ``cached`` were not measured anew."""
+    rules = [(_rule(j), j) for j in judgements]
+    width = max((len(rule) for rule, _ in rules), default=0)
+    for rule, judgement in rules:
+        yield _judgement(f"{rule:<{max(width, _RULE)}}", judgement, cached=judgement.metric in cached)
+
+
+def _rule(j: Judgement) -> str:
+    return f"{j.metric} {_SIGN[j.rule]} {j.threshold:g}" + (f" where {one_line(j.slice)}" if j.slice else "")
+
+
+def _judgement(rule: str, j: Judgement, *, cached: bool) -> str:
     if j.verdict is Verdict.NOT_APPLICABLE:
-        return click.style(f"{rule:<28} n/a: nothing else is live to compare with", dim=True)
-    text = f"{rule:<28} {_number(j.estimate):>8}  [{_number(j.lower)}, {_number(j.upper)}] at {j.confidence:.0%}"
+        return click.style(f"{rule} n/a: nothing else is live to compare with", dim=True)
+    text = f"{rule} {_number(j.estimate):>8}  [{_number(j.lower)}, {_number(j.upper)}] at {j.confidence:.0%}"
     more = f"  {j.samples_needed} samples would settle it" if j.samples_needed else ""
+    more += "  by the figure alone" if j.method == POINT else ""
     note = click.style("  from recorded evidence", dim=True) if cached else ""
     return f"{text}  {click.style(j.verdict.value, fg=_COLOR[j.verdict])}{more}{note}"
 
@@ -67,4 +84,4 @@ def _number(value: float) -> str:
 
 
 def _cut(text: str) -> str:
-    return textwrap.shorten(text.replace("\n", " "), 100, placeholder=" …")
+    return textwrap.shorten(one_line(text), (screen_width(sys.stderr) or _TEXT) - _INDENT, placeholder=" …")

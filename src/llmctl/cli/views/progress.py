@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from threading import RLock
 from types import TracebackType
@@ -13,7 +15,8 @@ import click
 
 from llmctl.apply import GateReport, State, StepResult
 from llmctl.cli.views.gate import render_gate
-from llmctl.cli.views.plan import short_step
+from llmctl.cli.views.layout import Line, rendered
+from llmctl.cli.views.sections import short_step
 from llmctl.core.steps import Step
 
 if TYPE_CHECKING:
@@ -28,10 +31,18 @@ _SIGN = {
 }
 
 
-class PlainProgress:
-    """A line when a step ends, with the time of day; for logs of a pipeline."""
+#: What is told again and again while it counts: ``60/210 samples``, and ``… 10 %, 24 s left``, which is said at once.
+_COUNTS_UP = re.compile(r"\d+/\d+|, \d+ s$")
+_COUNTS_DOWN = re.compile(r"\d s left$")
+_EVERY_S = 10.0  # how often a log repeats what counts
 
-    def __init__(self) -> None:
+
+class PlainProgress:
+    """A line when a step begins, ends, tries again or waits, with the time of day; for logs of a pipeline."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last: dict[str, tuple[str, float]] = {}  # step: what was said of it last, and when
         self._mutex = RLock()  # a signal's notice may come while this very thread says something
         # Steps report from threads of their own, which do not have the command's context.
         context = click.get_current_context(silent=True)
@@ -52,12 +63,22 @@ class PlainProgress:
         self._say(f"{time.strftime('%H:%M:%S')}   {text}")
 
     def started(self, step: Step) -> None:
+        self._last[step.id] = ("", self._clock())
         self._say(f"{time.strftime('%H:%M:%S')} … {short_step(step.id)}")
 
     def progress(self, step: Step, text: str) -> None:
-        """Only ends are logged: a pipeline's log is read, not watched."""
+        """A log is read, not watched: what only counts is said now and then, all else as it happens."""
+        now = self._clock()
+        said, at = self._last.get(step.id, ("", now))
+        up, down = _COUNTS_UP.search(text), _COUNTS_DOWN.search(text)
+        repeats = up or (down and _COUNTS_DOWN.search(said))
+        if text == said or (repeats and now - at < _EVERY_S):
+            return
+        self._last[step.id] = (text, now)
+        self._say(f"{time.strftime('%H:%M:%S')}   {short_step(step.id)}  {text}")
 
     def ended(self, result: StepResult) -> None:
+        self._last.pop(result.step.id, None)
         self._say(f"{time.strftime('%H:%M:%S')} {step_line(result)}")
 
     def gate(self, report: GateReport) -> None:
@@ -95,7 +116,7 @@ class LiveProgress:
         self._console.print(Text.from_ansi(text), soft_wrap=True)
 
     def notice(self, text: str) -> None:
-        self._say(click.style(f"  {text}", dim=True))
+        self._say(rendered([Line(text, hang=0, dim=True)], self._console.width))
 
     def started(self, step: Step) -> None:
         self._tasks[step.id] = self._progress.add_task(short_step(step.id), total=None, note="")
@@ -109,22 +130,25 @@ class LiveProgress:
         task = self._tasks.pop(result.step.id, None)
         if task is not None:
             self._progress.remove_task(task)
-        self._say(step_line(result))
+        self._say(step_line(result, self._console.width))
 
     def gate(self, report: GateReport) -> None:
         self._say(render_gate(report))
 
 
-def step_line(result: StepResult) -> str:
-    """``✓ provision:model.support-tiny@3fa9c1d2  v1  (0.1 s)``"""
+def step_line(result: StepResult, width: int | None = None) -> str:
+    """``✓ provision:model.support-tiny@3fa9c1d2  v1  (0.1 s)``, wrapped at ``width`` columns."""
     sign, color = _SIGN[result.state]
-    seconds = f"  ({result.seconds:.1f} s)" if result.seconds >= 0.05 else ""
-    text = f"{sign} {short_step(result.step.id)}  {result.text}"
-    return click.style(text, fg=color, dim=result.state is State.SKIPPED) + click.style(seconds, dim=True)
+    seconds = f"({result.seconds:.1f} s)" if result.seconds >= 0.05 else ""
+    tries = f" after {result.tries} tries" if result.tries > 1 else ""
+    said = result.text.replace(result.because, short_step(result.because)) if result.because else result.text
+    text = f"{sign} {short_step(result.step.id)}  {said}{tries}"
+    return rendered([Line(text, indent=0, fg=color, dim=result.state is State.SKIPPED, note=seconds)], width)
 
 
 def progress() -> PlainProgress | LiveProgress:
-    """Live when somebody watches, plain otherwise and with ``--no-color``."""
+    """Live when somebody watches a terminal that has the signs for it; plain otherwise and with ``--no-color``."""
     context = click.get_current_context(silent=True)
     plain = context is not None and context.color is False
-    return LiveProgress() if sys.stderr.isatty() and not plain else PlainProgress()
+    signs = (sys.stderr.encoding or "").lower().startswith("utf")
+    return LiveProgress() if sys.stderr.isatty() and signs and not plain else PlainProgress()

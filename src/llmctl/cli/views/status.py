@@ -22,6 +22,7 @@ def status_json(status: Status) -> dict[str, Json]:
         "gateway": status.gateway,
         "routes": [asdict(r) for r in status.routes],
         "endpoints": [{**asdict(e), "key": str(e.key)} for e in status.endpoints],
+        "resources": [{**asdict(r), "address": str(r.address)} for r in status.resources],
         "processes": [asdict(p) for p in status.processes],
         "drift": [{"address": str(d.address), "summary": d.summary, "details": list(d.details)} for d in status.drift],
         "unreadable": list(status.unreadable),
@@ -54,6 +55,9 @@ def _lines(status: Status) -> Iterator[str]:
     if status.endpoints:
         yield ""
         yield from _table(("ENDPOINT", "STATE", "DETAIL"), _endpoint_rows(status))
+    if status.resources:
+        yield ""
+        yield from _table(("RESOURCE", "REVISION", "STATE", "DETAIL"), _resource_rows(status))
     if status.processes:
         yield ""
         yield from _table(("PROCESS", "PID", "STATE", "UP", "DETAIL"), _process_rows(status))
@@ -71,6 +75,12 @@ def _endpoint_rows(status: Status) -> Iterator[tuple[str, ...]]:
         state = "ready" if endpoint.healthy else "not ready"
         note = "" if endpoint.recorded else " (not recorded)"
         yield f"{endpoint.key.name}@{endpoint.key.revision[:8]}", _state(state), endpoint.detail + note
+
+
+def _resource_rows(status: Status) -> Iterator[tuple[str, ...]]:
+    for resource in status.resources:
+        state = _state("ready" if resource.healthy else "not ready")
+        yield str(resource.address), f"v{resource.version}", state, resource.detail
 
 
 def _process_rows(status: Status) -> Iterator[tuple[str, ...]]:

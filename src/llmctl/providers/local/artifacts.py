@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,15 @@ from pathlib import Path
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json, canonical_json, digest_bytes
 from llmctl.core.errors import Conflict, ProviderError
+from llmctl.core.files import stamp
 from llmctl.core.kinds import kind_of
 from llmctl.core.protocols import Op
 from llmctl.core.resources import ALL, Key, Live, Reading
+from llmctl.providers.local.found import Found, FoundFile
 from llmctl.providers.local.launch import Launch, endpoint_files
 from llmctl.providers.local.layout import Layout, explained, read_json, write_json
 from llmctl.providers.local.lock import StateLock
-from llmctl.providers.local.store import FileStore
+from llmctl.providers.local.store import FileStore, digest_of
 
 FORMAT = 1
 
@@ -52,29 +55,43 @@ class ArtifactProvider:
         self._lock = lock
         self._store = store
         self._folder = layout.manifests / kind
+        basis = list(kind_of(kind).serving)
+        self._remembered = FoundFile(layout.manifests / f"{kind}.found", layout.artifacts, basis)
 
     def read_all(self) -> Reading[Json]:
         if self._layout.is_copy:
             return Reading()
-        found: dict[Key, Live[Json]] = {}
-        unreadable: dict[Key, Diagnostic] = {}
         try:
-            paths = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
+            names = sorted(os.listdir(self._folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return Reading()
         except OSError as error:
             return Reading(unreadable={ALL: Diagnostic(f"the {self._kind}s cannot be read", detail=str(error))})
-        for path in paths:
-            if path.suffix != ".json":
+        known = self._remembered.load()
+        looked: dict[str, Found] = {}
+        found: dict[Key, Live[Json]] = {}
+        unreadable: dict[Key, Diagnostic] = {}
+        for name in names:
+            if not name.endswith(".json"):
                 continue
-            key = Key.parse(path.stem)
+            key = Key.parse(name.removesuffix(".json"))
             try:
-                live = self._read(key)
+                artifact = known.get(name)
+                if artifact is not None and self._remembered.still(artifact, os.stat(f"{self._folder}/{name}")):
+                    looked[name], found[key] = artifact, _live(key, artifact)
+                    continue
+                live, seen = self._look(key)
             except (ValueError, KeyError, TypeError):
-                live = Live(key, None, key.revision, healthy=False, detail="its manifest is damaged")
+                live, seen = Live(key, None, key.revision, healthy=False, detail="its manifest is damaged"), None
             except (OSError, ProviderError) as error:
-                unreadable[key] = Diagnostic(f"{self._kind} {key} cannot be read", detail=f"{path}: {error}")
+                unreadable[key] = Diagnostic(f"{self._kind} {key} cannot be read", detail=f"{self._path(key)}: {error}")
                 continue
             if live is not None:
                 found[key] = live
+            if seen is not None and seen.settled:
+                looked[name] = seen
+        if looked.keys() != known.keys() or any(looked[name] is not known[name] for name in looked):
+            self._remembered.save(looked)
         return Reading(found, unreadable)
 
     def create(self, op: Op, key: Key, want: Json) -> Live[Json]:
@@ -112,7 +129,7 @@ class ArtifactProvider:
             return
         op.guard()
         if not content.source:
-            self._store.put_bytes(content.data)
+            self._store.put_bytes(content.data, durable=False)  # it can be made again from the record
             return
         source = root / content.source
         if not source.is_file():
@@ -135,30 +152,39 @@ class ArtifactProvider:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not path.exists() or _parsed(path) != manifest:
                 op.guard()
-                write_json(path, manifest)
+                write_json(path, manifest, durable=False)  # a damaged one is seen, and made again
         live = self._read(key)
         if live is None:
             raise ProviderError(f"{self._kind} {key} was written and is gone again", detail=str(path))
         return live
 
     def _read(self, key: Key) -> Live[Json] | None:
-        manifest = read_json(self._path(key))
+        return self._look(key)[0]
+
+    def _look(self, key: Key) -> tuple[Live[Json] | None, Found | None]:
+        """What is there, read anew, or None; and what to remember of it when it is whole."""
+        path = self._path(key)
+        try:
+            status = path.stat()  # before it is read: what is written afterwards has another one
+        except FileNotFoundError:
+            return None, None
+        manifest = read_json(path)
         if manifest is None:
-            return None
+            return None, None
         if manifest["format"] != FORMAT:
             raise ProviderError(f"its format is {manifest['format']}, this llmctl knows {FORMAT}")
         spec = manifest["spec"]
-        parts = contents(self._kind, spec)
-        missing = [content for content in parts if not self._store.has(content.digest)]
-        names = ", ".join(content.source or content.digest[:19] for content in missing)
-        return Live(
-            key,
-            spec,
-            kind_of(self._kind).revision(spec),
-            healthy=not missing,
-            detail=f"content missing: {names}" if missing else f"{len(parts)} stored",
-            outputs={"digests": [content.digest for content in parts]},
-        )
+        revision, parts = kind_of(self._kind).revision(spec), contents(self._kind, spec)
+        files = [self._store.sound(content.digest) for content in parts]
+        whole = [(where[0], stamp(where[1])) for where in files if where is not None]
+        if len(whole) == len(parts):
+            seen = Found(stamp(status), spec, revision, whole)
+            return _live(key, seen), seen
+        lacking = [content for content, where in zip(parts, files, strict=True) if where is None]
+        damaged = "damaged" if any(self._store.has(content.digest) for content in lacking) else "missing"
+        detail = f"content {damaged}: {', '.join(content.source or content.digest[:19] for content in lacking)}"
+        outputs = {"digests": [content.digest for content in parts]}
+        return Live(key, spec, revision, healthy=False, detail=detail, outputs=outputs), None
 
     def _unmoved(self, key: Key, was: Live[Json]) -> Live[Json] | None:
         """What is there now, or None; raises ``Conflict`` when it is no longer ``was``."""
@@ -194,6 +220,11 @@ class ArtifactProvider:
 
     def _path(self, key: Key) -> Path:
         return self._folder / f"{key}.json"
+
+
+def _live(key: Key, artifact: Found) -> Live[Json]:
+    digests = [digest_of(path) for path, _ in artifact.contents]
+    return Live(key, artifact.spec, artifact.revision, detail=f"{len(digests)} stored", outputs={"digests": digests})
 
 
 def _parsed(path: Path) -> dict[str, Json] | None:

@@ -12,10 +12,10 @@ from llmctl.core.errors import Conflict, LlmctlError, ProviderError
 from llmctl.core.protocols import Op
 from llmctl.core.resources import ALL, Key, Live, Reading
 from llmctl.providers.local.external import ExternalEndpoints
-from llmctl.providers.local.launch import EndpointFile, Launch, endpoint_files, endpoint_program
+from llmctl.providers.local.launch import EndpointFile, Launch, endpoint_files, key_of_program, replica_count
 from llmctl.providers.local.layout import Layout, explained
-from llmctl.providers.local.llama import LlamaEndpoints
-from llmctl.providers.local.programs import key_of_program
+from llmctl.providers.local.llama import LlamaEndpoints, drain_time
+from llmctl.providers.local.probes import Probes, Verdict
 from llmctl.providers.local.supervisor import Managed, Presence, Supervisor
 
 _READERS = 16
@@ -25,10 +25,16 @@ class EndpointProvider:
     """``core.protocols.Provider`` for endpoints, and ``HasLogs``. The state of an endpoint is its spec."""
 
     def __init__(
-        self, layout: Layout, supervisor: Supervisor, llama: LlamaEndpoints, external: ExternalEndpoints
+        self,
+        layout: Layout,
+        supervisor: Supervisor,
+        probes: Probes,
+        llama: LlamaEndpoints,
+        external: ExternalEndpoints,
     ) -> None:
         self._layout = layout
         self._supervisor = supervisor
+        self._probes = probes
         self._llama = llama
         self._external = external
 
@@ -65,16 +71,30 @@ class EndpointProvider:
     def _read(self, endpoint: EndpointFile, managed: Mapping[str, Managed]) -> Live[Json] | Diagnostic:
         try:
             if endpoint.is_process:
-                return self._llama.read(endpoint, managed.get(endpoint_program(endpoint.key)))
+                return self._probes.read(endpoint, managed)
             return self._external.read(endpoint)
         except LlmctlError as error:
             return Diagnostic(error.summary, detail=error.detail, hint=error.hint)
 
     def _forgotten(self, managed: Mapping[str, Managed], known: set[Key]) -> dict[Key, Live[Json]]:
         """Processes whose file is gone: they run, so they are found, and nothing proves what they serve."""
-        keys = [(key, m) for m in managed.values() if (key := key_of_program(m.name)) and key not in known]
+        pids: dict[Key, list[int]] = {}
+        for program in managed.values():
+            key = key_of_program(program.name)
+            if key is not None and key not in known:
+                pids.setdefault(key, []).append(program.pid)
         detail = "pid {}: its file in .llmctl is gone"
-        return {key: Live(key, {}, "", healthy=False, detail=detail.format(m.pid)) for key, m in keys}
+        return {
+            key: Live(key, {}, "", healthy=False, detail=detail.format(", ".join(map(str, found))))
+            for key, found in pids.items()
+        }
+
+    def verdicts(self, managed: Mapping[str, Managed]) -> dict[str, Verdict]:
+        """What is to be said of each engine process, by the name of its program."""
+        endpoints = [endpoint for endpoint in endpoint_files(self._layout)[0] if endpoint.is_process]
+        with ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="probe") as pool:
+            found = pool.map(lambda endpoint: self._probes.verdicts(endpoint, managed), endpoints)
+            return {verdict.program: verdict for verdicts in found for verdict in verdicts}
 
     def create(self, op: Op, key: Key, want: Json) -> Live[Json]:
         with explained(f"create endpoint {key}"):
@@ -83,7 +103,7 @@ class EndpointProvider:
             return self._external.create(op, key, want)
 
     def update(self, op: Op, key: Key, was: Live[Json], want: Json) -> Live[Json]:
-        """Operating fields in place; what changes the process itself makes a new process."""
+        """Operating fields in place, replicas come and go one by one; what changes the process makes a new one."""
         op.guard()
         existing, now = self._unmoved(key, was)
         if existing is None or now is None:
@@ -91,7 +111,7 @@ class EndpointProvider:
         if _engine(key, want) != "llama.cpp" or not existing.is_process:
             return self.create(op, key, want)
         same = Launch.from_spec(key, want).identity == Launch.from_spec(key, existing.spec).identity
-        if same and now.healthy:
+        if same and now.healthy and replica_count(key, want) == len(existing.ports):
             return self._llama.rewrite(op, existing, want, now)
         return self.create(op, key, want)
 
@@ -102,11 +122,14 @@ class EndpointProvider:
             if existing is not None and not existing.is_process:
                 self._external.remove(key)
             else:
-                self._llama.remove(key)
+                self._llama.remove(key, drain_time(op, was.state))
                 self._llama.remove_logs(key)
 
     def log_paths(self, name: str) -> Mapping[Key, Path]:
-        """The log of every revision of an endpoint that has one, also of one that failed to start."""
+        """The log of every revision of an endpoint that has one, also of one that failed to start.
+
+        Of a revision with several replicas each has its own: the second's key ends in ``.2``.
+        """
         logs = self._layout.logs.glob(f"endpoint.{name}@*.log") if self._layout.logs.is_dir() else ()
         return {Key.parse(path.name.removeprefix("endpoint.").removesuffix(".log")): path for path in sorted(logs)}
 
@@ -118,11 +141,11 @@ class EndpointProvider:
             existing = None
         if existing is None:
             return None, None
-        if existing.is_process and self._supervisor.presence() is not Presence.UP:
-            managed = None
+        if existing.is_process:
+            up = self._supervisor.presence() is Presence.UP
+            now = self._probes.read(existing, self._supervisor.all() if up else {})
         else:
-            managed = self._supervisor.one(endpoint_program(key)) if existing.is_process else None
-        now = self._llama.read(existing, managed) if existing.is_process else self._external.read(existing)
+            now = self._external.read(existing)
         moved = was.revision and now.revision and was.revision != now.revision
         if existing.spec != was.state or moved:
             raise Conflict(f"endpoint {key} is no longer what was read", detail=now.detail, hint="Plan again.")

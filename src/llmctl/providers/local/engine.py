@@ -1,5 +1,5 @@
-"""One llama.cpp engine: ``python -m llmctl.providers.local.engine ENDPOINT.json IDENTITY``; with ``--check``
-alone it only tells whether the library can be loaded on this machine.
+"""One llama.cpp engine: ``python -m llmctl.providers.local.engine ENDPOINT.json REPLICA IDENTITY``; with
+``--check`` alone it only tells whether the library can be loaded on this machine.
 
 A child of the process manager that serves exactly one endpoint revision and names itself by it, so that
 ``GET /v1/models`` reads back what is really served. Why it could not start is one line on stderr that
@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,8 @@ from llmctl.providers.local.launch import (
     PORT_TAKEN,
     EndpointFile,
     Launch,
+    drain_s,
+    endpoint_program,
     loading_file,
 )
 from llmctl.providers.local.layout import Layout
@@ -41,18 +44,21 @@ _CACHE_MIB = 64  # llama.cpp's default is 8 GB
 _ERRORS_ONLY = 1
 #: "0.00.004.390 E gguf_init_from_reader: invalid magic" gives the text after the function's name.
 _ERROR_LINE = re.compile(r"^[\d.]+ E (?:\w+ +)?[\w:~]+: (?P<text>.+)$", re.MULTILINE)
+_IN_FLIGHT = ("llamacpp:requests_processing ", "llamacpp:requests_deferred ")
+_POLL_S = 0.02
+_CLOSE_S = 3
 _NO_BIND = "couldn't bind HTTP server socket"
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Serve until SIGTERM, whose default action ends the process at once: an engine has nothing to save."""
+    """Serve until SIGTERM, then finish the requests in flight. While it loads, SIGTERM ends it at once."""
     die_with_parent()
     if arguments == ["--check"]:
         _llama_cpp()
         raise SystemExit(0)
-    if len(arguments) != 2:
-        _fail(FAILED, "usage: python -m llmctl.providers.local.engine ENDPOINT.json IDENTITY")
-    path, identity = Path(arguments[0]), arguments[1]
+    if len(arguments) != 3 or not arguments[1].isdigit():
+        _fail(FAILED, "usage: python -m llmctl.providers.local.engine ENDPOINT.json REPLICA IDENTITY")
+    path, replica, identity = Path(arguments[0]), int(arguments[1]), arguments[2]
     try:
         endpoint = EndpointFile.read(path)
         launch = Launch.from_spec(endpoint.key, endpoint.spec) if endpoint else None
@@ -62,14 +68,49 @@ def main(arguments: list[str]) -> NoReturn:
         _fail(FAILED, f"{path} is gone")
     if launch.identity != identity:
         _fail(FAILED, f"{path} now says {launch.identity}, this process was to serve {identity}")
-    if not is_free(endpoint.port):
-        _fail(PORT_TAKEN, f"port {endpoint.port} is taken by {holder(endpoint.port)}")
+    if not 1 <= replica <= len(endpoint.ports):
+        _fail(FAILED, f"{path} has {len(endpoint.ports)} replicas, this process was to be number {replica}")
+    port = endpoint.ports[replica - 1]
+    if not is_free(port):
+        _fail(PORT_TAKEN, f"port {port} is taken by {holder(port)}")
     layout = Layout(path.parents[1])
     files = _verified_files(FileStore(layout), launch)
-    server = _serve(launch, files, endpoint.port, loading_file(layout, launch.key))
+    server = _serve(launch, files, port, loading_file(layout, endpoint_program(launch.key, replica)))
+    terminated = _on_sigterm()
     print(f"serves {launch.key} on {server.listening_address}", flush=True)
-    while True:
-        signal.pause()
+    os.read(terminated, 1)
+    until = time.monotonic() + _drain_s(path)
+    while _in_flight(server):
+        if time.monotonic() > until:
+            os._exit(0)  # the library would wait for what it still does
+        time.sleep(_POLL_S)
+    signal.alarm(_CLOSE_S + int(until - time.monotonic()))  # should a request have come in just now
+    del server  # closes the port, and waits until the last answers are written
+    raise SystemExit(0)
+
+
+def _on_sigterm() -> int:
+    """A descriptor that can be read from the first SIGTERM on, whichever of the library's threads gets it."""
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    return readable
+
+
+def _drain_s(path: Path) -> float:
+    """How long requests in flight may go on, by the endpoint's file as it is now."""
+    try:
+        endpoint = EndpointFile.read(path)
+    except (OSError, ValueError):
+        endpoint = None
+    return drain_s(endpoint.spec if endpoint else {})
+
+
+def _in_flight(server: xllamacpp.Server) -> bool:
+    """Whether the engine works on a request or has one that waits for a slot."""
+    values = (line.split() for line in server.handle_metrics().splitlines() if line.startswith(_IN_FLIGHT))
+    return any(float(value) for _, value in values)
 
 
 def _verified_files(store: FileStore, launch: Launch) -> list[Path]:

@@ -53,12 +53,18 @@ class ExternalEndpoints:
         check(key, url, secret)
         op.guard()
         endpoint = EndpointFile(key, spec)
+        path = self._layout.endpoint_file(key)
         with self._lock.held(), explained(f"write endpoint {key}"):
             if secret is None:
                 self._secrets.remove(str(key))
             else:
                 self._secrets.put(str(key), secret)
-            endpoint.write(self._layout.endpoint_file(key))
+            try:
+                endpoint.write(path)
+            except OSError:
+                if not path.exists():  # a key that no endpoint uses must not stay
+                    self._secrets.remove(str(key))
+                raise
         return self.read(endpoint)
 
     def remove(self, key: Key) -> None:

@@ -19,11 +19,13 @@ FAILED, DAMAGED, PORT_TAKEN = 1, 97, 98
 REASON = re.compile(r"^llmctl engine: error (?P<code>\d+): (?P<text>.+)$", re.MULTILINE)
 _SLOTS, _THREADS, _CONTEXT = 4, 1, 2048  # what the file leaves out
 _OPTIONS = ("slots", "threads", "batch")
+MAX_REPLICAS = 8
+_DRAIN_S = 30.0  # what a file from before `timeouts` leaves out
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A llama.cpp process but for its port. ``context`` is tokens per slot."""
+    """What each llama.cpp process of an endpoint is, but for its port. ``context`` is tokens per slot."""
 
     key: Key
     model: str  # digest of the weights
@@ -85,20 +87,38 @@ def _count(key: Key, field: str, value: Json) -> int:
     return value
 
 
+def replica_count(key: Key, spec: Json) -> int:
+    """How many processes serve an endpoint: on this machine a fixed number. Raises ``ProviderError``."""
+    count = _count(key, "replicas.min", (spec.get("replicas") or {}).get("min", 1))
+    if count > MAX_REPLICAS:
+        raise ProviderError(f"endpoint {key.name}: the local target runs {MAX_REPLICAS} replicas at most, not {count}")
+    return count
+
+
+def drain_s(spec: Json) -> float:
+    """How long an engine that is to stop may go on answering the requests it has, in seconds."""
+    return float((spec.get("timeouts") or {}).get("drain_s", _DRAIN_S))
+
+
 @dataclass(frozen=True, slots=True)
 class EndpointFile:
-    """One endpoint revision on disk: its spec and, when a process of ours serves it, its port (else 0)."""
+    """One endpoint revision on disk: its spec and, when processes of ours serve it, the port of each replica."""
 
     key: Key
     spec: Json
-    port: int = 0
+    ports: tuple[int, ...] = ()
 
     @property
     def is_process(self) -> bool:
         return bool(self.spec.get("engine") == "llama.cpp")
 
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The names of its replicas to the process manager, in the order of ``ports``."""
+        return tuple(endpoint_program(self.key, replica) for replica in range(1, len(self.ports) + 1))
+
     def write(self, path: Path) -> None:
-        content = {"format": FORMAT, "key": str(self.key), "spec": self.spec, "port": self.port}
+        content = {"format": FORMAT, "key": str(self.key), "spec": self.spec, "ports": list(self.ports)}
         write_json(path, content)
 
     @classmethod
@@ -110,7 +130,8 @@ class EndpointFile:
         try:
             if content["format"] != FORMAT:
                 raise ValueError(f"its format is {content['format']}, this llmctl knows {FORMAT}")
-            found = cls(Key.parse(content["key"]), dict(content["spec"]), int(content["port"]))
+            ports = content["ports"] if "ports" in content else filter(None, [content["port"]])
+            found = cls(Key.parse(content["key"]), dict(content["spec"]), tuple(int(port) for port in ports))
         except (KeyError, TypeError) as error:
             raise ValueError(f"it has another form: {error}") from None
         if f"{found.key}.json" != path.name:
@@ -118,14 +139,20 @@ class EndpointFile:
         return found
 
 
-def loading_file(layout: Layout, key: Key) -> Path:
+def loading_file(layout: Layout, program: str) -> Path:
     """Where an engine keeps what llama.cpp says while it loads; it stays only when that kills the engine."""
-    return layout.logs / f"{endpoint_program(key)}.loading"
+    return layout.logs / f"{program}.loading"
 
 
-def endpoint_program(key: Key) -> str:
-    """The name of an endpoint revision to the process manager, and of its log."""
-    return f"endpoint.{key}"
+def endpoint_program(key: Key, replica: int = 1) -> str:
+    """The name of an endpoint revision's replica to the process manager, and of its log."""
+    return f"endpoint.{key}" if replica == 1 else f"endpoint.{key}.{replica}"
+
+
+def key_of_program(name: str) -> Key | None:
+    """The endpoint revision that a program is a replica of, or None when it is none."""
+    kind, dot, rest = name.partition(".")
+    return Key.parse(rest.partition(".")[0]) if dot and kind == "endpoint" else None
 
 
 def endpoint_files(layout: Layout) -> tuple[list[EndpointFile], dict[Key, str]]:

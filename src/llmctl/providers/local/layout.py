@@ -2,11 +2,13 @@
 
     .llmctl/<env>/
         artifacts/            content by digest
-        manifests/<kind>/     one file per dataset, model and prompt revision
+        manifests/<kind>/     one file per dataset, model and prompt revision; <kind>.found remembers the last look
         endpoints/            one file per endpoint revision: the truth that programs are rendered from
         gateway/              secrets.json (0600), config.json (the gateway's own), listen.json
         logs/
+        kinds/<kind>/         what the kind of a plug-in keeps
         supervisord.conf      rendered; supervisord.pid; runtime.json; lock
+    .llmctl/large-files.json  what ``spec`` remembers of large files of the project, for all environments
 
 Sockets lie in a short runtime folder outside, because the path of a Unix socket is limited to about
 107 bytes. Its name is a digest of the state folder, so that a copied project has another one.
@@ -30,6 +32,7 @@ from llmctl.core.errors import ProviderError
 from llmctl.core.files import write_atomic
 from llmctl.core.resources import Key
 
+_OF_ALL = {".gitignore", "large-files.json"}  # what the environments share, and nobody needs without one
 #: Room for "/supervisor.sock.1234567" below the 104 bytes that macOS allows.
 _MAX_RUNTIME_PATH = 76
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/_.+-]+\Z")  # goes into supervisord.conf as it is
@@ -72,6 +75,10 @@ class Layout:
     @property
     def logs(self) -> Path:
         return self.state / "logs"
+
+    @property
+    def kinds(self) -> Path:
+        return self.state / "kinds"
 
     @property
     def conf(self) -> Path:
@@ -177,7 +184,7 @@ class Layout:
         if self.state.is_dir():
             shutil.rmtree(self.state)
         parent = self.state.parent
-        if parent.is_dir() and {entry.name for entry in parent.iterdir()} <= {".gitignore"}:
+        if parent.is_dir() and {entry.name for entry in parent.iterdir()} <= _OF_ALL:
             shutil.rmtree(parent)
 
 
@@ -192,8 +199,8 @@ def check_owner(folder: Path) -> None:
         )
 
 
-def write_json(path: Path, value: Json) -> None:
-    write_atomic(path, pretty_json(value).encode())
+def write_json(path: Path, value: Json, *, durable: bool = True) -> None:
+    write_atomic(path, pretty_json(value).encode(), durable=durable)
 
 
 def read_json(path: Path, default: Json = None) -> Json:

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import llmctl
 from llmctl.core.errors import ProviderError
-from llmctl.core.resources import Key
-from llmctl.providers.local.launch import ENGINE, Launch, endpoint_files, endpoint_program
+from llmctl.providers.local.launch import ENGINE, EndpointFile, Launch, endpoint_files
 from llmctl.providers.local.layout import Layout, read_json
 
 GATEWAY = "gateway"
-ENGINE_STOP_S = 5
+#: Longer than an endpoint may take to drain: an engine ends of itself, and whoever stops one that does not kills it.
+ENGINE_STOP_S = 2 * 24 * 3600
 GATEWAY_STOP_S = 15  # it lets requests in flight finish for 10 s
 #: The only variables of the caller's environment that daemons get: nothing that could be a secret.
 _KEPT = (
@@ -51,15 +51,14 @@ class Program:
     stop_wait_s: int  # from SIGTERM to SIGKILL
 
 
-def key_of_program(name: str) -> Key | None:
-    """The endpoint revision a program serves, or None for the gateway."""
-    kind, dot, key = name.partition(".")
-    return Key.parse(key) if dot and kind == "endpoint" else None
-
-
-def engine(launch: Launch) -> Program:
-    arguments = (f"state:endpoints/{launch.key}.json", launch.identity)
-    return Program(endpoint_program(launch.key), ENGINE, arguments, 500, ENGINE_STOP_S)
+def engines(endpoint: EndpointFile) -> list[Program]:
+    """One program a replica. Raises ``ProviderError`` for a spec that the engine cannot run."""
+    launch = Launch.from_spec(endpoint.key, endpoint.spec)
+    file = f"state:endpoints/{endpoint.key}.json"
+    return [
+        Program(name, ENGINE, (file, str(replica), launch.identity), 500, ENGINE_STOP_S)
+        for replica, name in enumerate(endpoint.programs, 1)
+    ]
 
 
 def gateway(layout: Layout, port: int) -> Program:
@@ -75,7 +74,7 @@ def wanted(layout: Layout) -> list[Program]:
     programs = []
     for endpoint in found:
         with suppress(ProviderError):  # of another version of llmctl: reads as unhealthy, and must not stop the others
-            programs += [engine(Launch.from_spec(endpoint.key, endpoint.spec))] if endpoint.is_process else []
+            programs += engines(endpoint) if endpoint.is_process else []
     port = gateway_port(layout)
     return [*programs, gateway(layout, port)] if port else programs
 

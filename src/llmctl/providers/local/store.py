@@ -1,7 +1,8 @@
 """The artifact store of the local target: files by digest, immutable.
 
-A file is ``artifacts/<hex>.<bytes>``: its size is part of its name, so that a truncated one is seen
-without reading it. The full digest is checked when content comes in and when an engine starts.
+A file is ``artifacts/<2 hex>/<hex>.<bytes>``: its size is part of its name, so that a truncated one is
+seen without reading it. The full digest is checked when content comes in and when an engine starts, and
+of small files also when they are read back (``sound``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from llmctl.core.digests import digest_bytes, digest_file
@@ -22,6 +24,7 @@ from llmctl.providers.local.layout import Layout, explained
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})\Z")
 _STORED = re.compile(r"([0-9a-f]{64})\.(\d+)\Z")
 _CHUNK = 1 << 20
+_SMALL = 1 << 20  # bytes; more is not read at every plan
 _STALE_S = 3600.0  # a temporary file of that age is from a crash
 
 
@@ -39,11 +42,12 @@ class FileStore:
         with explained(f"store {source}"), source.open("rb") as file:
             self._store(iter(lambda: file.read(_CHUNK), b""), digest, str(source))
 
-    def put_bytes(self, data: bytes) -> str:
+    def put_bytes(self, data: bytes, *, durable: bool = True) -> str:
+        """Store bytes; ``durable`` is False for what can be made again should a power cut lose it."""
         digest = digest_bytes(data)
         if not self.verified(digest):
             with explained("store content"):
-                self._store([data], digest, "content")
+                self._store([data], digest, "content", durable=durable)
         return digest
 
     def has(self, digest: str) -> bool:
@@ -64,11 +68,20 @@ class FileStore:
             hint="Put the file that has this digest back where it was declared (git checkout), and apply again.",
         )
 
+    def sound(self, digest: str) -> tuple[str, os.stat_result] | None:
+        """The content's path below the store's folder and its status, when it is whole; else None.
+
+        A small file is read and compared with its digest. Raises ``OSError``.
+        """
+        for path in self._files(digest):
+            status = path.stat()  # before it is read: what changes afterwards has another one
+            if _whole(path) and (status.st_size > _SMALL or digest_file(path) == digest):
+                return f"{path.parent.name}/{path.name}", status
+        return None
+
     def list(self) -> frozenset[str]:
-        if not self._folder.is_dir():
-            return frozenset()
         with explained("list the artifact store"):
-            stored = ((_STORED.match(path.name), path) for path in self._folder.iterdir())
+            stored = ((_STORED.match(path.name), path) for path in self._folder.glob("??/*.*"))
             return frozenset(f"sha256:{match[1]}" for match, path in stored if match and _whole(path))
 
     def delete(self, digest: str) -> None:
@@ -92,10 +105,17 @@ class FileStore:
                     path.unlink(missing_ok=True)
 
     def _files(self, digest: str) -> Iterator[Path]:
-        return self._folder.glob(f"{_hex(digest)}.*")
+        folder, name = self._shard(digest), f"{_hex(digest)}."
+        with suppress(FileNotFoundError, NotADirectoryError):
+            yield from [folder / found for found in os.listdir(folder) if found.startswith(name)]
 
-    def _store(self, chunks: Iterable[bytes], digest: str, what: str) -> None:
+    def _shard(self, digest: str) -> Path:
+        """One of 256 folders, so that finding a file does not take longer the more there are."""
+        return self._folder / _hex(digest)[:2]
+
+    def _store(self, chunks: Iterable[bytes], digest: str, what: str, *, durable: bool = True) -> None:
         self._make()
+        folder = self._shard(digest)
         handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".tmp-")
         try:
             hasher = hashlib.sha256()
@@ -106,18 +126,24 @@ class FileStore:
                 size = file.tell()
                 file.flush()
                 os.fchmod(file.fileno(), 0o444)
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             if hasher.hexdigest() != _hex(digest):
                 raise Conflict(
                     f"{what} is not what was planned",
                     detail=f"It is sha256:{hasher.hexdigest()}, planned was {digest}.",
                     hint="It changed after the plan was made: plan again.",
                 )
-            os.replace(temporary, self._folder / f"{_hex(digest)}.{size}")
-        except BaseException:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            os.replace(temporary, folder / f"{_hex(digest)}.{size}")
+        except BaseException as error:
             Path(temporary).unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                error.filename = str(folder)
             raise
-        sync_folder(self._folder)
+        if durable:
+            sync_folder(folder)
+            sync_folder(self._folder)
 
 
 def _hex(digest: str) -> str:
@@ -125,6 +151,11 @@ def _hex(digest: str) -> str:
     if match is None:
         raise ProviderError(f"{digest!r} is not a digest", hint="A digest is sha256: and 64 hex digits.")
     return match[1]
+
+
+def digest_of(path: str) -> str:
+    """The digest that a path below the store's folder says."""
+    return f"sha256:{path[3:67]}"
 
 
 def _whole(path: Path) -> bool:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     import psutil
 
 _ANSWER_S = 3.0
-_STOP_S = programs.ENGINE_STOP_S + programs.GATEWAY_STOP_S + 5.0
+_STOP_S = programs.GATEWAY_STOP_S + 10.0
+_KILLED_S = 5.0  # how long a killed process may take to be gone
 _POLL_S = 0.02
 _REAP_S = 3.0
 #: A SIGTERM that comes between supervisord's fork and its exec is lost, so it is sent again.
@@ -140,18 +141,19 @@ class Supervisor:
         self._effect("supervisor.addProcessGroup", name, unless=(_ALREADY_ADDED,))
         self._effect("supervisor.startProcess", name, False, unless=(_ALREADY_STARTED,))
 
-    def start(self, name: str) -> None:
-        """Start a program that stands still."""
-        self._effect("supervisor.startProcess", name, False, unless=(_ALREADY_STARTED,))
+    def stop(self, name: str) -> None:
+        """Have a program end, without waiting for it."""
+        self._effect("supervisor.stopProcess", name, False, unless=(_NOT_RUNNING, _BAD_NAME))
 
-    def remove(self, name: str) -> None:
-        """Stop a program and forget it; done when it is gone already."""
-        until, again = time.monotonic() + _STOP_S, 0.0
+    def remove(self, name: str, patience_s: float = _STOP_S) -> None:
+        """Stop a program and forget it; done when it is gone already. After ``patience_s`` it is killed."""
+        until, again = time.monotonic() + patience_s, 0.0
         while (found := self.one(name)) is not None:
             if found.state in _STILL:
                 self._effect("supervisor.removeProcessGroup", name, unless=(_BAD_NAME, _STILL_RUNNING))
                 continue
-            if time.monotonic() > until:
+            late = time.monotonic() - until
+            if late > _KILLED_S:
                 hint = f"End it with `kill -9 {found.pid}`."
                 raise TransientError(f"{name} does not stop (pid {found.pid})", hint=hint)
             if found.state is not State.STOPPING:
@@ -160,7 +162,7 @@ class Supervisor:
             elif time.monotonic() > again:
                 self._effect("supervisor.signalProcess", name, "TERM", unless=(_NOT_RUNNING, _BAD_NAME))
                 again = time.monotonic() + _TERM_AGAIN_S
-            if found.pid and is_held(found.pid):
+            if found.pid and (late > 0 or is_held(found.pid)):
                 _kill(found.pid)  # a process that is held by SIGSTOP sees no SIGTERM
             time.sleep(_POLL_S)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
+from llmctl.core.address import Address
 from llmctl.core.digests import Json
-from llmctl.core.errors import ProviderError, TransientError
+from llmctl.core.errors import LlmctlError, ProviderError, TransientError
 from llmctl.core.gateway_config import GatewayConfig
+from llmctl.core.kinds import Role, kind_of
+from llmctl.core.plugins import Place
 from llmctl.core.protocols import ArtifactStore, GatewayControl, Op, Provider
 from llmctl.core.resources import Environment, Key
 from llmctl.providers.local import programs
@@ -18,10 +21,12 @@ from llmctl.providers.local.artifacts import ArtifactProvider
 from llmctl.providers.local.endpoints import EndpointProvider
 from llmctl.providers.local.external import ExternalEndpoints
 from llmctl.providers.local.gateway import LocalGateway
-from llmctl.providers.local.launch import EndpointFile, endpoint_files, endpoint_program
+from llmctl.providers.local.launch import EndpointFile, endpoint_files, key_of_program
 from llmctl.providers.local.layout import Layout, explained, write_json
 from llmctl.providers.local.llama import LlamaEndpoints
 from llmctl.providers.local.lock import StateLock
+from llmctl.providers.local.plugins import provider_of
+from llmctl.providers.local.probes import Probes
 from llmctl.providers.local.secrets_file import SecretsFile
 from llmctl.providers.local.store import FileStore
 from llmctl.providers.local.supervisor import Managed, Presence, State, Supervisor, is_held, log_tail, started_at
@@ -80,15 +85,40 @@ class LocalTarget:
         self._store = FileStore(self._layout)
         self._secrets = SecretsFile(self._layout, self._lock)
         self._supervisor = Supervisor(self._layout)
-        self._llama = LlamaEndpoints(self._layout, self._lock, self._store, self._supervisor)
+        probes = Probes(self._layout, self._supervisor)
+        llama = LlamaEndpoints(self._layout, self._lock, self._store, self._supervisor, probes)
         external = ExternalEndpoints(self._layout, self._lock, self._secrets)
         self._gateway = LocalGateway(self._layout, self._supervisor, self._secrets)
         self.artifacts = self._store
         self.gateway = self._gateway
-        self.endpoints = EndpointProvider(self._layout, self._supervisor, self._llama, external)
+        self.endpoints = EndpointProvider(self._layout, self._supervisor, probes, llama, external)
         kinds = ("dataset", "model", "prompt")
         artifacts = {kind: ArtifactProvider(kind, self._layout, self._lock, self._store) for kind in kinds}
-        self.providers = {**artifacts, "endpoint": self.endpoints}
+        self._providers: dict[str, Provider[Json]] = {**artifacts, "endpoint": self.endpoints}
+        self.providers = self._providers
+
+    def serve(self, addresses: Iterable[Address]) -> None:
+        """Have the providers of these resources' kinds among ``providers``, as far as plug-ins have them.
+
+        Raises ``LlmctlError`` for a kind that no installed package has, or that does not serve this target.
+        """
+        asked = {address.kind: address for address in addresses if address.kind not in self._providers}
+        for kind, address in sorted(asked.items()):
+            try:
+                role = kind_of(kind).role
+            except LlmctlError as error:
+                detail = error.detail or f"{address} is of that kind. Nothing was changed."
+                raise LlmctlError(error.summary, detail=detail, hint=error.hint) from None
+            if role is Role.RESOURCE:
+                place = Place(
+                    project=self.project,
+                    environment=self.environment.name,
+                    target=self.environment.target,
+                    root=self._layout.state.parent.parent,
+                    folder=self._layout.kinds / kind,
+                    artifacts=self._store,
+                )
+                self._providers[kind] = provider_of(kind, place, self._layout)
 
     def last_published(self) -> GatewayConfig | None:
         """What the gateway was given last, also while it is down."""
@@ -161,13 +191,12 @@ class LocalTarget:
         found = [self._manager_info(presence)]
         if programs.gateway_port(self._layout):
             found.append(self._gateway_info(presence, managed.get(programs.GATEWAY)))
-        reading = self.endpoints.read_all()
-        known = {e.key for e in endpoint_files(self._layout)[0] if e.is_process}
-        for key in sorted(known | {k for m in managed.values() if (k := programs.key_of_program(m.name))}):
-            name = endpoint_program(key)
-            live = reading.found.get(key)
-            trouble = "" if live and live.healthy else live.detail if live else ""
-            found.append(_info(name, ProcessRole.ENGINE, key, presence, managed.get(name), trouble))
+        verdicts = self.endpoints.verdicts(managed) if presence is Presence.UP else {}
+        known = {name for e in endpoint_files(self._layout)[0] if e.is_process for name in e.programs}
+        for name in sorted(known | {name for name in managed if key_of_program(name)}):
+            verdict = verdicts.get(name)
+            trouble = verdict.trouble if verdict else "" if name in known else "its file in .llmctl is gone"
+            found.append(_info(name, ProcessRole.ENGINE, key_of_program(name), presence, managed.get(name), trouble))
         return found
 
     def log_paths(self) -> dict[str, Path]:
@@ -204,25 +233,29 @@ class LocalTarget:
         op.progress("starting the process manager")
         self._supervisor.reap()
         for endpoint in endpoint_files(self._layout)[0]:
-            self._move_port(endpoint)
+            self._move_ports(endpoint, endpoint.programs)
         self._choose_gateway_port()
         self._supervisor.write_conf(programs.wanted(self._layout))
         self._supervisor.launch()
 
-    def _move_port(self, endpoint: EndpointFile) -> None:
-        if endpoint.is_process and not is_free(endpoint.port):
-            moved = EndpointFile(endpoint.key, endpoint.spec, free_port())
-            moved.write(self._layout.endpoint_file(endpoint.key))
+    def _move_ports(self, endpoint: EndpointFile, stopped: Collection[str]) -> None:
+        """Give these programs of an endpoint, which do not run, other ports where theirs were taken meanwhile."""
+        ports = tuple(
+            free_port() if name in stopped and not is_free(port) else port
+            for name, port in zip(endpoint.programs, endpoint.ports, strict=True)
+        )
+        if ports != endpoint.ports:
+            EndpointFile(endpoint.key, endpoint.spec, ports).write(self._layout.endpoint_file(endpoint.key))
 
     def _revive(self) -> None:
         """Start the engines that stand still or are not known to the process manager yet."""
         managed = self._supervisor.all()
         self._supervisor.write_conf(programs.wanted(self._layout))
         for endpoint in endpoint_files(self._layout)[0]:
-            program = managed.get(endpoint_program(endpoint.key))
-            if endpoint.is_process and (program is None or program.state in _STANDS_STILL):
-                self._move_port(endpoint)
-                self._supervisor.add(endpoint_program(endpoint.key))
+            stopped = [n for n in endpoint.programs if n not in managed or managed[n].state in _STANDS_STILL]
+            self._move_ports(endpoint, stopped)
+            for name in stopped:
+                self._supervisor.add(name)
 
     def _choose_gateway_port(self) -> int:
         """The port the file asks for, else the kept one if it is free, else any."""
@@ -260,10 +293,12 @@ class LocalTarget:
 
     def _gateway_answers(self, op: Op, port: int) -> bool:
         """Wait until it serves clients; False when it ended, or is held by a signal, instead."""
+        pid = 0
         while True:
             managed = self._supervisor.one(programs.GATEWAY)
-            if not _lives(managed):
+            if managed is None or not _lives(managed) or (pid and managed.pid not in (0, pid)):
                 return False
+            pid = managed.pid or pid
             if self._gateway.read().configs and _answers(port):
                 return True
             if time.monotonic() > op.deadline_s:

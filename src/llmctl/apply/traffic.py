@@ -1,0 +1,178 @@
+"""What steps do to routes. Every effect is one swap of the gateway's configuration, journalled before and after."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from llmctl.apply.calls import bounded
+from llmctl.apply.rollout import Edit, Rollout
+from llmctl.apply.run import Run
+from llmctl.core import gateway_config as gw
+from llmctl.core.address import Address
+from llmctl.core.errors import Interrupted, ProviderError, TransientError
+from llmctl.core.protocols import Drains, Op
+from llmctl.core.resources import Key
+from llmctl.core.steps import Move, Promote, Provision, Shift, Stage, Step
+from llmctl.plan.routes import chain_keys, route_revision
+
+LEASE_S = 60.0  # a split that is not renewed for so long is reverted by the gateway itself
+_TICK_S = 1.0
+_DRAIN_TICK_S = 0.05
+
+
+class Traffic:
+    """Stages, shifts, promotes, renames and takes away routes."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.rollout = Rollout(run.target.gateway, run.environment, run.clock)
+
+    def runs(self, step: Step, op: Op, key: Key) -> bool:
+        """Whether an endpoint revision is live and healthy. Raises ``TransientError`` when that cannot be read."""
+        live = self.run.inventory.find(step, op, "endpoint", key)
+        return live is not None and live.healthy
+
+    def stage(self, step: Stage, op: Op) -> None:
+        staged = self._revision(step, op)
+        self._publish(step, op, "stage", lambda config: gw.staged(config, step.address.name, staged))
+
+    def update(self, step: Provision, op: Op) -> None:
+        """Publish a route again whose revision stays: its operating fields, and where its endpoints are now."""
+        name, wanted = step.address.name, self._revision(step, op)
+
+        def edit(config: gw.GatewayConfig) -> gw.GatewayConfig:
+            return gw.with_aliases(gw.staged(config, name, wanted), name, self._aliases(step.address))
+
+        # Also when it looks the same: the gateway reads its secrets anew, and one of them may be another now.
+        self._publish(step, op, "update", edit, always=True)
+
+    def shift(self, step: Shift, op: Op) -> None:
+        """Split traffic, and hold that split under a lease for ``step.hold_s``.
+
+        Raises ``Interrupted`` on Ctrl-C; what takes the step back shifts back.
+        """
+        self._publish(step, op, "shift", partial(self._shifted, step))
+        clock = self.run.clock
+        renewed = clock.now()
+        until = renewed + step.hold_s
+        while (left := until - clock.now()) > 0:
+            op.progress(f"{split(step)}, {left:.0f} s left")
+            if clock.pause(op.cancelled, min(left, _TICK_S)):
+                raise Interrupted("interrupted")
+            op.guard()
+            age = clock.now() - renewed
+            if age >= LEASE_S / 3:
+                try:
+                    self._publish(step, op, "renew lease", partial(self._shifted, step))
+                    renewed = clock.now()
+                except TransientError:
+                    if age >= LEASE_S:
+                        raise
+
+    def promote(self, step: Promote, op: Op) -> None:
+        name, was = step.address.name, self.run.before.get(step.address)
+        keep = was.revision if was else ""
+
+        def edit(config: gw.GatewayConfig) -> gw.GatewayConfig:
+            return gw.with_aliases(gw.promoted(config, name, step.revision, keep), name, self._aliases(step.address))
+
+        self._publish(step, op, "promote", edit)
+
+    def restore(self, step: Promote, op: Op) -> None:
+        """Put a drifted route back as it is recorded."""
+        name = step.address.name
+        route = gw.Route(name, {step.revision: self._revision(step, op)}, {step.revision: 100}, step.revision)
+
+        def edit(config: gw.GatewayConfig) -> gw.GatewayConfig:
+            return gw.with_aliases(gw.with_route(config, route), name, self._aliases(step.address))
+
+        self._publish(step, op, "restore", edit, always=True)
+
+    def rename(self, step: Move, op: Op) -> None:
+        """One swap in which the new name serves what the old one did; the old one is an alias from then on.
+
+        A route that the gateway does not serve under either name is drift, and not for this step to bring back.
+        """
+        old, new = step.origin.name, step.address.name
+
+        def edit(config: gw.GatewayConfig) -> gw.GatewayConfig:
+            if old in config.routes:
+                config = gw.without_route(config, new)  # nobody recorded that one
+            elif new not in config.routes:
+                return config
+            return gw.renamed(config, old, new, self._aliases(step.address))
+
+        self._publish(step, op, "rename", edit)
+
+    def shift_back(self, step: Stage, op: Op) -> None:
+        """Back to 100 % of what is recorded, also when the promotion itself was published and not recorded."""
+        name = step.address.name
+        was = self.run.resources.get(step.address)
+
+        def edit(config: gw.GatewayConfig) -> gw.GatewayConfig:
+            route = config.routes.get(name)
+            if route is None:
+                return config
+            if was is not None and was.revision in route.revisions:
+                return gw.promoted(config, name, was.revision)
+            return gw.without_revision(gw.shifted_back(config, name), name, step.revision)
+
+        self._publish(step, op, "shift back", edit)
+
+    def remove(self, step: Step, op: Op, revision: str = "") -> None:
+        """Take away a revision of a route, or the whole route."""
+        name = step.address.name
+        edit: Edit = partial(gw.without_route, name=name)
+        if revision:
+            edit = partial(gw.without_revision, name=name, revision=revision)
+        self._publish(step, op, "remove", edit)
+
+    def drain(self, step: Step, op: Op, key: Key, seconds: float) -> None:
+        """Wait until no request is in flight to an endpoint revision, a bounded time."""
+        gateway, clock = self.run.target.gateway, self.run.clock
+        if not isinstance(gateway, Drains):
+            return
+        until = min(op.deadline_s, clock.now() + seconds)
+        what = f"{step.id}: in_flight of the gateway"
+        while clock.now() < until and bounded(clock, op, what, partial(gateway.in_flight, key)) > 0:
+            op.progress("waiting for requests in flight")
+            clock.pause(op.cancelled, _DRAIN_TICK_S)
+            op.guard()
+
+    def _revision(self, step: Stage | Provision | Promote, op: Op) -> gw.RouteRevision:
+        """The gateway's form of the step's route revision, with the addresses that its endpoints have now."""
+        spec = self.run.spec_of(step.address, step.revision)
+        outputs = {}
+        for key in chain_keys(spec):
+            live = self.run.inventory.find(step, op, "endpoint", key)
+            if live is None or not live.healthy:
+                raise ProviderError(
+                    f"{step.address} needs endpoint {key}, which does not run", hint="Run `llmctl status`."
+                )
+            if not (live.outputs.get("base_url") or live.outputs.get("base_urls")) or "model" not in live.outputs:
+                raise ProviderError(
+                    f"{step.address} needs endpoint {key}, and its provider does not say how it is reached",
+                    hint="This is a defect of that provider; please report it.",
+                )
+            outputs[key] = live.outputs
+        return route_revision(spec, step.revision, outputs)
+
+    def _aliases(self, address: Address) -> tuple[str, ...]:
+        """Names that a route had before: as the file has them, else as they are recorded."""
+        declared = self.run.plan.desired.resources.get(address) or self.run.before.get(address)
+        return tuple(declared.spec.get("aliases") or ()) if declared else ()
+
+    def _shifted(self, step: Shift, config: gw.GatewayConfig) -> gw.GatewayConfig:
+        weights = {revision: share for revision, share in step.weights if share}
+        lease = gw.Lease(self.run.serial, self.run.fence, expires_at=self.run.clock.wall() + LEASE_S)
+        return gw.shifted(config, step.address.name, weights, lease)
+
+    def _publish(self, step: Step, op: Op, effect: str, edit: Edit, *, always: bool = False) -> None:
+        with self.run.effect(step, effect, {"gateway": str(step.address)}) as ended:
+            if not self.rollout.change(step, op, edit, always=always):
+                ended("already so", {})
+
+
+def split(step: Shift) -> str:
+    """``10 % 3fa9c1d2, 90 % 77aa01bc``"""
+    return ", ".join(f"{share} % {revision[:8]}" for revision, share in step.weights)

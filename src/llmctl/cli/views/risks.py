@@ -1,0 +1,169 @@
+"""What a plan risks, a line each, the gravest first. Read off the plan; nothing is judged here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from llmctl.cli.views.changed import phrase
+from llmctl.cli.views.layout import count, listed
+from llmctl.core.policies import PolicyResult
+from llmctl.core.steps import Action, Promote, Provision, RunGate
+from llmctl.plan import GateForecast, Plan
+
+
+class Tone(Enum):
+    """How a line is meant: it stops the apply, it asks for a second look, it only tells."""
+
+    BAD = "bad"
+    WARN = "warn"
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One line of the gist."""
+
+    sign: str
+    text: str
+    tone: Tone
+
+
+def risks(plan: Plan) -> list[Point]:
+    """All of them; an ordinary change has none."""
+    sources: tuple[Callable[[Plan], Iterator[Point]], ...] = (
+        _blocked, _denials, _policies_that_deny, _gates_known_to_fail, _weakened, _deletions, _unproven,
+        _warnings, _other_policies, _twice, _drift, _left_out,
+    )  # fmt: skip
+    return [point for source in sources for point in source(plan)]
+
+
+def proven(forecast: GateForecast) -> str:
+    """``proven on 2026-11-21 by recorded evidence: PASS``, "" when the gate's verdict is not known yet."""
+    if not forecast.cached:
+        return ""
+    word = "proven" if forecast.cached == "PASS" else "judged"
+    day = f" on {forecast.cached_at[:10]}" if forecast.cached_at else ""
+    return f"already {word}{day} by recorded evidence: {forecast.cached}"
+
+
+def reason_of(result: PolicyResult) -> str:
+    """The policy's own message, why it could not be judged, and what else is to be known."""
+    error = f" [{result.error}]" if result.error else ""
+    return f"{result.message}{error}{f' ({result.note})' if result.note else ''}"
+
+
+def _blocked(plan: Plan) -> Iterator[Point]:
+    for finding in plan.blocked:
+        about = f"{finding.address}: " if finding.address else ""
+        yield Point("✗", f"{about}{finding.summary}", Tone.BAD)
+    if plan.waiting:
+        names = listed(plan.waiting)
+        yield Point(
+            "!", f"{count(len(plan.waiting), 'change')} held, they need what cannot be read: {names}", Tone.WARN
+        )
+
+
+def _denials(plan: Plan) -> Iterator[Point]:
+    for denial in plan.denials:
+        about = f"{denial.address}: " if denial.address else ""
+        yield Point("✗", f"{about}{denial.summary}", Tone.BAD)
+
+
+def _policies_that_deny(plan: Plan) -> Iterator[Point]:
+    yield from _by_policy(plan, denies=True)
+
+
+def _by_policy(plan: Plan, *, denies: bool) -> Iterator[Point]:
+    """One line a policy, however many resources it is about."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for result in plan.policies:
+        if not result.ok and result.denies is denies and result.waiver is None:
+            groups.setdefault((result.policy, result.basis, reason_of(result)), []).append(str(result.address))
+    for (policy, basis, reason), names in groups.items():
+        stood = ", as it stood in the base," if basis == "base" else ""
+        word, sign, tone = ("denies", "✗", Tone.BAD) if denies else ("warns about", "!", Tone.WARN)
+        yield Point(sign, f"policy.{policy}{stood} {word} {listed(names)}: {reason}", tone)
+
+
+def _gates_known_to_fail(plan: Plan) -> Iterator[Point]:
+    for forecast in plan.gates:
+        if forecast.cached in ("FAIL", "INCONCLUSIVE"):
+            yield Point("✗", f"{forecast.gate} will stop {forecast.route}: {proven(forecast)}", Tone.BAD)
+
+
+def _weakened(plan: Plan) -> Iterator[Point]:
+    rules = {c.address: f"require: {phrase(d)}" for c in plan.changes for d in c.diffs if d.path == "require"}
+    for weakening in plan.weakened:
+        against = "" if weakening.against == "the record" else f" than in {weakening.against}"
+        rule = f" ({rules[weakening.address]})" if weakening.address in rules else ""
+        yield Point("▼", f"{weakening.address} asks for less{against}: {'; '.join(weakening.what)}{rule}", Tone.WARN)
+
+
+def _deletions(plan: Plan) -> Iterator[Point]:
+    gone = [c.address for c in plan.changes if c.action is Action.DELETE]
+    routes = [a for a in gone if a.kind == "route"]
+    if routes:
+        yield Point("-", f"deletes {listed(routes)}: requests to it fail from then on", Tone.WARN)
+    others = [a for a in gone if a.kind != "route"]
+    if others:
+        yield Point("-", f"deletes {listed(others, 5)}", Tone.WARN)
+
+
+def _unproven(plan: Plan) -> Iterator[Point]:
+    """A rollback needs no gate: its target was proven when it was first applied."""
+    if plan.action != "apply":
+        return
+    proofs = {(s.route, s.revision) for s in plan.steps if isinstance(s, RunGate)}
+    bare = [
+        s.address
+        for s in plan.steps
+        if isinstance(s, Promote) and s.action is not Action.RESTORE and (s.address, s.revision) not in proofs
+    ]
+    if bare:
+        yield Point("!", f"{listed(bare)} goes live unproven: no gate is on it", Tone.WARN)
+
+
+def _warnings(plan: Plan) -> Iterator[Point]:
+    for warning in plan.warnings:
+        about = f"{warning.address}: " if warning.address else ""
+        yield Point("!", f"{about}{warning.summary}", Tone.WARN)
+
+
+def _other_policies(plan: Plan) -> Iterator[Point]:
+    yield from _by_policy(plan, denies=False)
+    for result in plan.policies:
+        if result.waiver is not None and not result.ok:
+            until = f"until {result.waiver.until}"
+            text = f"policy.{result.policy} is waived for {result.address} {until}: {result.waiver.reason}"
+            yield Point("!", f"{text}{f'; {result.note}' if result.note else ''}", Tone.WARN)
+        elif result.note and result.ok:
+            yield Point("!", f"policy.{result.policy} on {result.address}: {result.note}", Tone.WARN)
+
+
+def _twice(plan: Plan) -> Iterator[Point]:
+    double = [
+        s.address
+        for s in plan.steps
+        if isinstance(s, Provision) and s.address.kind == "endpoint" and s.action is Action.REPLACE
+    ]
+    if double:
+        verb = "runs" if len(double) == 1 else "run"
+        yield Point(
+            "!", f"{listed(double)} {verb} twice during the rollout, the new revision beside the old", Tone.WARN
+        )
+
+
+def _drift(plan: Plan) -> Iterator[Point]:
+    if plan.drift:
+        said = listed((f"{d.address} ({d.summary})" for d in plan.drift), 2)
+        yield Point("↺", f"{len(plan.drift):,} drifted from the record and restored: {said}", Tone.WARN)
+
+
+def _left_out(plan: Plan) -> Iterator[Point]:
+    if plan.left_out:
+        names = listed(plan.left_out)
+        yield Point("!", f"left out by --target, though it would change too: {names}", Tone.WARN)
+    if plan.offline:
+        yield Point("!", "live state unknown (--offline): drift is not shown, and this cannot be applied", Tone.WARN)

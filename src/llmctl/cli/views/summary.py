@@ -1,0 +1,151 @@
+"""How an apply ended: what happened, what did not and why, where the evidence is, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llmctl.app.applying import Outcome
+from llmctl.apply import State
+from llmctl.cli.views.diagnostics import render
+from llmctl.cli.views.gate import gate_json
+from llmctl.cli.views.gist import nothing
+from llmctl.cli.views.layout import Line, count, first, rendered, screen_width
+from llmctl.cli.views.sections import short_step
+from llmctl.core.digests import Json
+from llmctl.core.errors import Interrupted
+from llmctl.core.exits import ExitCode
+from llmctl.core.steps import Promote, Stage
+from llmctl.plan import diagnostic_json, plan_digest
+from llmctl.record.layout import evidence_path
+
+_LISTED = 20
+_WORDS = {ExitCode.INTERRUPTED: "interrupted", ExitCode.GATE: "stopped by its gate"}
+
+
+def render_summary(outcome: Outcome, file: str | None) -> str:
+    """What is wrong first, the sentence that sums up and what to do next last: nearest to the prompt."""
+    width, plan = screen_width(), outcome.plan
+    if outcome.declined:
+        return "Nothing was changed."
+    if outcome.serial == 0:
+        said = "Nothing to destroy." if plan.action == "destroy" else nothing(plan)
+        return rendered([Line(said, indent=0, bold=True)], width)
+    parts = [render(error.diagnostics()) for error in outcome.errors]
+    parts += [render([warning]) for warning in (outcome.result.warnings if outcome.result else ())]
+    told = [*_what_did_not(outcome)]
+    if told:
+        parts.append(rendered(told, width))
+    parts.append(rendered([_headline(outcome), *_evidence(outcome), *_next(outcome, file)], width))
+    return "\n\n".join(parts)
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Json]:
+    """The same for programs."""
+    result, plan = outcome.result, outcome.plan
+    results = result.results if result else ()
+    return {
+        "format": 1,
+        "action": plan.action,
+        "environment": plan.desired.environment.name,
+        "plan": plan_digest(plan),
+        "serial": outcome.serial,
+        "exit_code": int(outcome.exit_code),
+        "changed": outcome.serial > 0,
+        "finished": outcome.finished or (outcome.serial == 0 and not outcome.declined),  # nothing to do is done
+        "declined": outcome.declined,
+        "steps": [
+            {
+                "id": r.step.id,
+                "state": r.state.value,
+                "text": r.text,
+                "seconds": round(r.seconds, 3),
+                "tries": r.tries,
+                "because": r.because,
+            }
+            for r in results
+        ],
+        "held": [str(address) for address in plan.waiting],
+        "blocked": [diagnostic_json(d) for d in plan.blocked],
+        "left_out": [str(address) for address in plan.left_out],
+        "gates": [{**gate_json(g), "path": evidence_path(g.evidence)} for g in (result.gates if result else ())],
+        "warnings": [diagnostic_json(d) for d in (result.warnings if result else ())],
+        "errors": [diagnostic_json(d) for e in outcome.errors for d in e.diagnostics()],
+    }
+
+
+def _what_did_not(outcome: Outcome) -> Iterator[Line]:
+    """What did not happen, or only in the end, and why; what failed itself is told by its error above."""
+    result, plan = outcome.result, outcome.plan
+    causes: dict[str, list[str]] = {}
+    errors = {r.step.id: r.error for r in (result.results if result else ())}
+    for skipped in result.skipped if result else ():
+        ended = "was interrupted" if isinstance(errors.get(skipped.because), Interrupted) else "failed"
+        cause = f"{short_step(skipped.because)} {ended}" if skipped.because else skipped.text or "interrupted"
+        causes.setdefault(cause, []).append(short_step(skipped.step.id))
+    for cause, names in causes.items():
+        yield from _named(f"· not started, {cause}", names)
+    undone = [short_step(r.step.id) for r in (result.undone if result else ())]
+    yield from _named("↶ taken back, for nothing uses it", undone, "yellow")
+    again = [f"{short_step(r.step.id)} ({r.tries} tries)" for r in (result.results if result else ()) if r.tries > 1]
+    yield from _named("! tried again", again, "yellow")
+    unread = [f"{d.address or 'the target'} ({d.summary})" for d in plan.blocked]
+    yield from _named("! left as it is, for it cannot be read", unread, "yellow")
+    yield from _named("! held, for it needs that", [str(a) for a in plan.waiting], "yellow")
+    yield from _named("! left out by --target", [str(a) for a in plan.left_out], "yellow")
+
+
+def _named(what: str, names: list[str], color: str | None = None) -> Iterator[Line]:
+    if names:
+        shown, more = first(names, _LISTED, "of them")
+        yield Line(f"{what}: {', '.join(shown)}", indent=0, fg=color)
+        yield from more
+
+
+def _headline(outcome: Outcome) -> Line:
+    plan, results = outcome.plan, outcome.result.results if outcome.result else ()
+    counts = {state: sum(r.state is state for r in results) for state in State}
+    said = ", ".join(f"{number} {state.value}" for state, number in counts.items() if number) or "no steps"
+    word, color = ("done", "green") if outcome.finished else (_WORDS.get(outcome.exit_code, "failed"), "red")
+    if outcome.finished and plan.blocked:
+        word, color = "done in part", "yellow"
+    place = f"recorded as serial {outcome.serial} on branch llmctl/{plan.desired.environment.name}"
+    return Line(f"{plan.action.capitalize()} {word} ({said}); {place}.", indent=0, fg=color, bold=True)
+
+
+def _evidence(outcome: Outcome) -> Iterator[Line]:
+    """Where a gate's figures stand for whoever was not there; one that passed is in `audit show` as well."""
+    if outcome.finished or outcome.result is None:
+        return
+    branch = f"llmctl/{outcome.plan.desired.environment.name}"
+    for report in outcome.result.gates:
+        if report.evidence.verdict.blocks:
+            text = f"Evidence of gate.{report.evidence.gate}: git show {branch}:{evidence_path(report.evidence)}"
+            yield Line(text, indent=0, dim=True)
+
+
+def _next(outcome: Outcome, file: str | None) -> Iterator[Line]:
+    plan, option = outcome.plan, f" -f {file}" if file else ""
+    if outcome.finished and outcome.exit_code is ExitCode.INTERRUPTED:
+        text = "The interruption came when every step was done or in hand: nothing is left to do."
+        yield Line(text, indent=0, dim=True)
+        return
+    rest = len(plan.waiting) + len(plan.left_out)
+    if outcome.finished and rest:
+        yield Line(f"{count(rest, 'change')} still to do: `llmctl plan{option}` shows them.", indent=0, dim=True)
+    routes = sorted(a.name for a in plan.desired.resources if a.kind == "route")
+    if outcome.finished:
+        if routes and plan.action == "apply":
+            yield Line(f'Ask it: llmctl chat {routes[0]} "…"{option}', indent=0, dim=True)
+        return
+    held = "What served before still serves. " if _held(outcome) else ""
+    again = "" if outcome.exit_code is ExitCode.GATE else f" `llmctl {plan.action}{option}` goes on from here."
+    yield Line(f"{held}llmctl audit show {outcome.serial} tells all.{again}", indent=0, dim=True)
+
+
+def _held(outcome: Outcome) -> bool:
+    """Whether every route serves what it served before: what was staged is taken back, what was away is back."""
+    served = any(address.kind == "route" for address in outcome.plan.recorded.resources)
+    results = outcome.result.results if outcome.result else ()
+    moved = any(isinstance(r.step, Stage | Promote) and r.state.ok for r in results)
+    lost = any(r.step.id.startswith("restore:") and not r.state.ok for r in results)
+    return served and not moved and not lost and outcome.plan.action != "destroy"

@@ -1,0 +1,183 @@
+"""Saved plans, read back: to show them, and to refuse them when what they were made from has moved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from llmctl.core.address import Address
+from llmctl.core.diagnostics import Diagnostic, Severity, SourceRange
+from llmctl.core.digests import Json
+from llmctl.core.errors import InvalidInput
+from llmctl.core.policies import PolicyResult, Waiver
+from llmctl.core.resources import Desired, Environment, RecordState
+from llmctl.core.steps import Action, Destroy, Move, Promote, Provision, Retire, RunGate, Shift, Stage, Step
+from llmctl.plan.model import FORMAT, Drift, FieldDiff, GateForecast, Inputs, Plan, ResourceChange, Weakening
+from llmctl.plan.planfile import body_digest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPlan:
+    """What is read back of a plan file: enough to plan the same again, and to refuse it when anything moved."""
+
+    digest: str
+    environment: str
+    project: str
+    offline: bool
+    action: str
+    inputs: Inputs
+    targets: tuple[Address, ...] = ()
+    rollback_to: int = 0
+
+
+def read_plan(path: Path) -> SavedPlan:
+    """Read a plan file. Raises ``InvalidInput`` when it is not one, is of another format or was edited."""
+    return _read(path, _saved, "applied")
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan file to show it; of desired and recorded only project, environment and serial are in it.
+
+    Raises ``InvalidInput`` as ``read_plan`` does.
+    """
+    return _read(path, _plan, "shown")
+
+
+def _read(path: Path, build: Callable[[Mapping[str, Json]], T], use: str) -> T:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != FORMAT:
+            raise _not_a_plan(path, use, f"its format is {data['format']}; this llmctl reads {FORMAT}")
+        if body_digest(data) != data["digest"]:
+            raise _not_a_plan(path, use, "its content does not match its digest: it was edited or damaged")
+        return build(data)
+    except OSError as error:
+        raise _not_a_plan(path, use, error.strerror or "it cannot be read") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise _not_a_plan(path, use, "it is not a plan that `llmctl plan --out` wrote") from None
+
+
+def _not_a_plan(path: Path, use: str, why: str) -> InvalidInput:
+    hint = "Make a new one with `llmctl plan --out FILE`."
+    return InvalidInput([Diagnostic(f"{path} cannot be {use}: {why}", hint=hint)])
+
+
+def _saved(data: Mapping[str, Json]) -> SavedPlan:
+    return SavedPlan(
+        data["digest"],
+        data["environment"],
+        data["project"],
+        data["offline"],
+        data["action"],
+        Inputs(**data["inputs"]),
+        _addresses(data["targets"]),
+        data["rollback_to"],
+    )
+
+
+def _plan(data: Mapping[str, Json]) -> Plan:
+    inputs = Inputs(**data["inputs"])
+    environment = Environment(data["environment"], data["target"])
+    return Plan(
+        action=data["action"],
+        desired=Desired(data["project"], environment, {}),
+        recorded=RecordState(environment.name, inputs.serial, inputs.head, project=data["project"]),
+        changes=tuple(_change(c) for c in data["changes"]),
+        drift=tuple(Drift(_address(d["address"]), d["summary"], tuple(d["details"])) for d in data["drift"]),
+        steps=tuple(_step(s) for s in data["steps"]),
+        gates=tuple(_gate(g) for g in data["gates"]),
+        impact=tuple(data["impact"]),
+        blocked=_diagnostics(data["blocked"]),
+        inputs=inputs,
+        policies=tuple(_policy(p) for p in data["policies"]),
+        denials=_diagnostics(data["denials"]),
+        warnings=_diagnostics(data["warnings"]),
+        source_commit=data["source_commit"],
+        offline=data["offline"],
+        rollback_to=data["rollback_to"],
+        weakened=tuple(Weakening(_address(w["address"]), tuple(w["what"]), w["against"]) for w in data["weakened"]),
+        targets=_addresses(data["targets"]),
+        waiting=_addresses(data["waiting"]),
+        left_out=_addresses(data["left_out"]),
+    )
+
+
+def _address(text: str) -> Address:
+    return Address.parse(text)
+
+
+def _addresses(texts: Sequence[str]) -> tuple[Address, ...]:
+    return tuple(_address(text) for text in texts)
+
+
+def _change(data: Mapping[str, Json]) -> ResourceChange:
+    origin = data["moved_from"]
+    return ResourceChange(
+        **{
+            **data,
+            "address": _address(data["address"]),
+            "action": Action(data["action"]),
+            "diffs": tuple(FieldDiff(**diff) for diff in data["diffs"]),
+            "moved_from": _address(origin) if origin else None,
+        }
+    )
+
+
+def _gate(data: Mapping[str, Json]) -> GateForecast:
+    named = {"gate": _address(data["gate"]), "route": _address(data["route"]), "rules": tuple(data["rules"])}
+    return GateForecast(**{**data, **named})
+
+
+def _policy(data: Mapping[str, Json]) -> PolicyResult:
+    waiver = Waiver(**data["waiver"]) if data["waiver"] else None
+    return PolicyResult(**{**data, "address": _address(data["address"]), "waiver": waiver})
+
+
+def _diagnostics(found: Sequence[Mapping[str, Json]]) -> tuple[Diagnostic, ...]:
+    return tuple(
+        Diagnostic(
+            d["summary"],
+            Severity(d["severity"]),
+            SourceRange(**d["where"]) if d["where"] else None,
+            _address(d["address"]) if d["address"] else None,
+            d["detail"],
+            d["hint"],
+        )
+        for d in found
+    )
+
+
+def _step(data: Mapping[str, Json]) -> Step:
+    common = {
+        "id": data["id"],
+        "address": _address(data["address"]),
+        "needs": tuple(data["needs"]),
+        "after": tuple(data["after"]),
+        "revision": data["revision"],
+    }
+    match data["type"]:
+        case "Provision":
+            return Provision(**common, action=Action(data["action"]), restores=data["restores"])
+        case "Stage":
+            return Stage(**common)
+        case "RunGate":
+            return RunGate(
+                **common, route=_address(data["route"]), baseline=data["baseline"], as_recorded=data["as_recorded"]
+            )
+        case "Shift":
+            weights = tuple((revision, share) for revision, share in data["weights"])
+            return Shift(**common, weights=weights, hold_s=data["hold_s"])
+        case "Promote":
+            return Promote(**common, action=Action(data["action"]))
+        case "Retire":
+            return Retire(**common)
+        case "Destroy":
+            return Destroy(**common)
+        case "Move":
+            return Move(**common, origin=_address(data["origin"]))
+    raise ValueError(f"unknown step type {data['type']!r}")

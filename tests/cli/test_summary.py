@@ -1,0 +1,185 @@
+"""What an apply says while it works and when it ended: what happened, what did not, and why."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from llmctl.app.applying import Outcome
+from llmctl.apply import ApplyResult, GateReport, State, StepResult
+from llmctl.cli.views.gate import judgement_lines
+from llmctl.cli.views.progress import PlainProgress, step_line
+from llmctl.cli.views.summary import outcome_json, render_summary
+from llmctl.core.address import Address
+from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.errors import GateBlocked, Interrupted, LlmctlError, TransientError
+from llmctl.core.evidence import Evidence, Judgement, Verdict
+from llmctl.core.exits import ExitCode
+from llmctl.core.steps import RunGate, Shift, Step
+from llmctl.gates import RowReport
+from llmctl.plan import Plan, build_plan
+from tests.plan.builders import application, desired, live, recorded
+
+COLOR = re.compile(r"\x1b\[[0-9;]*m")
+OLD, NEW = application(), application(system="Be very brief.")
+PLAN = build_plan(desired(NEW), recorded(OLD), live(OLD))
+GATE = next(s for s in PLAN.steps if isinstance(s, RunGate))
+BAD = "no \x1b[31m answer"
+
+
+def _outcome(
+    states: dict[str, State],
+    *,
+    errors: Sequence[LlmctlError] = (),
+    code: ExitCode = ExitCode.OK,
+    plan: Plan = PLAN,
+    gates: tuple[GateReport, ...] = (),
+    tries: int = 1,
+) -> Outcome:
+    """An apply of ``PLAN`` whose steps of the named types ended as given, all others well."""
+
+    def ended(step: Step) -> StepResult:
+        state = states.get(type(step).__name__, State.DONE)
+        because = GATE.id if state is State.SKIPPED and errors else ""
+        return StepResult(step, state, "interrupted" if code == 130 else "", tries=tries, because=because)
+
+    result = ApplyResult(tuple(ended(s) for s in plan.steps), {}, gates)
+    return Outcome(plan, result, 8, code, errors=tuple(errors))
+
+
+FAILED = {
+    "RunGate": State.FAILED,
+    "Stage": State.UNDONE,
+    "Shift": State.SKIPPED,
+    "Promote": State.SKIPPED,
+    "Retire": State.SKIPPED,
+}
+JUDGED = Judgement("exact_match", "min", 0.9, 0.5, 0.4, 0.6, 210, 0.95, "exact", Verdict.FAIL, slice="language=de")
+EVIDENCE = Evidence("faq", "r", {}, "support", GATE.revision, "", "d", "k", 210, (JUDGED,), Verdict.FAIL)
+REPORT = GateReport(EVIDENCE, worst=(RowReport("row-1", {"question": BAD}, "yes", BAD, 0.0),))
+
+
+def _said(outcome: Outcome) -> str:
+    return COLOR.sub("", render_summary(outcome, None))
+
+
+def test_a_gate_that_stopped_an_apply() -> None:
+    error = GateBlocked("gate.faq FAIL", hint="Look at the rows.")
+    outcome = _outcome(FAILED, errors=[error], code=ExitCode.GATE, gates=(REPORT,))
+    said = _said(outcome)
+    assert said.startswith("error: gate.faq FAIL\n")
+    short = GATE.revision[:8]
+    assert f"· not started, gate:faq:route.support@{short} failed: shift:route.support@{short}, promote:" in said
+    assert f"↶ taken back, for nothing uses it: stage:route.support@{short}\n" in said
+    assert "Apply stopped by its gate (1 done, 1 failed, 3 skipped, 1 undone); recorded as serial 8 on branch" in said
+    path = f"evidence/faq/{EVIDENCE.digest.removeprefix('sha256:')}.json"
+    assert f"Evidence of gate.faq: git show llmctl/dev:{path}\n" in said
+    assert said.endswith("What served before still serves. llmctl audit show 8 tells all.")
+    shown = json.loads(json.dumps(outcome_json(outcome)))
+    assert (shown["exit_code"], shown["finished"], shown["gates"][0]["path"]) == (4, False, path)
+    assert {s["because"] for s in shown["steps"] if s["state"] == "skipped"} == {GATE.id}
+
+
+def test_what_was_tried_again_held_and_left_out() -> None:
+    model, dataset = Address("model", "tiny"), Address("dataset", "faq")
+    changed = {"waiting": (model,), "left_out": (dataset,), "blocked": (Diagnostic("timeout", address=model),)}
+    plan = Plan(**{f: getattr(PLAN, f) for f in PLAN.__slots__} | changed)
+    said = _said(_outcome({}, plan=plan, code=ExitCode.ERROR, tries=3))
+    assert "! tried again: provision:prompt.answer@" in said
+    assert "(3 tries)" in said
+    assert "! left as it is, for it cannot be read: model.tiny (timeout)\n" in said
+    assert "! held, for it needs that: model.tiny\n" in said
+    assert "! left out by --target: dataset.faq\n" in said
+    assert "Apply done in part (6 done); recorded as serial 8 on branch llmctl/dev." in said
+    assert "2 changes still to do: `llmctl plan` shows them." in said
+
+
+def test_an_interrupted_one_and_a_good_one() -> None:
+    rest = {"RunGate": State.SKIPPED, "Shift": State.SKIPPED, "Promote": State.SKIPPED, "Retire": State.SKIPPED}
+    said = _said(_outcome(rest | {"Stage": State.UNDONE}, code=ExitCode.INTERRUPTED))
+    assert "· not started, interrupted: gate:faq:" in said
+    assert "Apply interrupted (1 done, 4 skipped, 1 undone)" in said
+    assert "`llmctl apply` goes on from here." in said
+    good = _said(_outcome({}))
+    assert good.split("\n") == [
+        "Apply done (6 done); recorded as serial 8 on branch llmctl/dev.",
+        'Ask it: llmctl chat support "…"',
+    ]
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_log_has_every_try_and_counts_only_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = _Clock()
+    shown = PlainProgress(clock)
+    shift = next(s for s in PLAN.steps if isinstance(s, Shift))
+    shown.started(GATE)
+    for done in range(0, 210, 10):
+        shown.progress(GATE, f"{done}/210 samples")
+        clock.now += 1.0
+    for left in (30, 29, 28):
+        shown.progress(shift, f"10 %, {left} s left")
+    for number in (2, 3):
+        shown.progress(shift, f"try {number} of 4 in 1.0 s: the gateway cannot be read")
+    lines = [line[11:] for line in capsys.readouterr().err.splitlines()]
+    gate, traffic = (f"{step.id.partition('@')[0]}@{step.id.partition('@')[2][:8]}" for step in (GATE, shift))
+    assert lines == [
+        gate,
+        f"{gate}  100/210 samples",
+        f"{gate}  200/210 samples",
+        f"{traffic}  10 %, 30 s left",
+        f"{traffic}  try 2 of 4 in 1.0 s: the gateway cannot be read",
+        f"{traffic}  try 3 of 4 in 1.0 s: the gateway cannot be read",
+    ]
+
+
+def test_the_thresholds_of_a_gate_stand_in_columns() -> None:
+    long = replace(JUDGED, slice="language=de", threshold=0.955, metric="json_schema")
+    point = replace(JUDGED, slice="", method="point", verdict=Verdict.PASS)
+    nothing = replace(JUDGED, slice="", rule="max_drop", verdict=Verdict.NOT_APPLICABLE)
+    lines = [COLOR.sub("", text) for text in judgement_lines((long, point, nothing))]
+    first, second = (line.index("[") for line in lines[:2])
+    assert first == second
+    assert lines[2].index("n/a") == len("json_schema ≥ 0.955 where language=de ")
+    assert lines[1].endswith("PASS  by the figure alone")
+    assert "alone" not in lines[0] + lines[2]
+
+
+def test_a_gate_report_names_its_slice_and_prints_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    PlainProgress().gate(REPORT)
+    said = capsys.readouterr().err
+    assert "exact_match ≥ 0.9 where language=de" in said
+    assert "\x1b[31m answer" not in said
+    assert "no �[31m answer" in said
+
+
+def test_what_waited_for_an_interrupted_step_blames_no_failure() -> None:
+    stopped = StepResult(GATE, State.FAILED, "interrupted", error=Interrupted("interrupted"))
+    later = next(s for s in PLAN.steps if isinstance(s, Shift))
+    skipped = StepResult(later, State.SKIPPED, f"needs {GATE.id}, which was interrupted", because=GATE.id)
+    result = ApplyResult((stopped, skipped), {}, ())
+    said = _said(Outcome(PLAN, result, 8, ExitCode.INTERRUPTED, errors=(Interrupted("interrupted"),)))
+    short = GATE.revision[:8]
+    assert f"· not started, gate:faq:route.support@{short} was interrupted: shift:route.support@{short}\n" in said
+
+    lines = COLOR.sub("", step_line(skipped, 60)).split("\n")
+    assert max(map(len, lines)) <= 60
+    assert " ".join(line.strip() for line in lines) == (
+        f"· shift:route.support@{short}  needs gate:faq:route.support@{short}, which was interrupted"
+    )
+
+
+def test_a_step_says_how_often_it_was_tried() -> None:
+    error = TransientError("gone")
+    line = COLOR.sub("", step_line(StepResult(GATE, State.FAILED, error.summary, 1.0, error, tries=4)))
+    assert line == f"✗ gate:faq:route.support@{GATE.revision[:8]}  gone after 4 tries  (1.0 s)"

@@ -1,0 +1,118 @@
+"""Environments side by side: what reaches the second has passed in the first, and neither disturbs the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.project import ONE_SENTENCE, SYSTEM, Project
+
+pytestmark = pytest.mark.e2e
+BOTH = "{dev: {target: local}, staging: {target: local, promote_from: dev}}"
+
+
+@pytest.fixture
+def two() -> Iterator[Project]:
+    """A project with two environments, the second fed from the first."""
+    project = Project.make(small=True)
+    try:
+        project.edit("environments:", f"environments: {BOTH}")
+        project.edit("  dev: {target: local}", "")
+        project.commit("two environments")
+        yield project
+    finally:
+        project.end()
+
+
+def test_what_has_not_passed_in_dev_does_not_reach_staging(two: Project) -> None:
+    before = two.refs()
+    first = two.llmctl("apply", "--yes", "-e", "staging")
+    assert first.code == 3
+    assert "have not passed in dev" in first.err
+    assert "llmctl apply -e dev" in first.err
+    assert two.llmctl("plan", "-e", "staging").code == 3
+    assert (two.refs(), two.processes()) == (before, [])
+
+    two.ok("apply", "--yes", "-e", "dev")
+    promoted = two.ok("promote", "dev", "staging", "--yes")
+    assert promoted.out.startswith("From dev to staging:\n  route.support: model.support-tiny@")
+    revision = two.answers("dev").revision
+    assert two.answers("staging").revision == revision
+    assert two.base_url("dev") != two.base_url("staging")
+    dev, staging = two.one_of_each(environment="dev"), two.one_of_each(environment="staging")
+    assert dev.keys() == staging.keys()
+    assert not set(dev.values()) & set(staging.values())
+    assert two.plan_code("-e", "dev") == two.plan_code("-e", "staging") == 0
+
+    two.edit(SYSTEM, ONE_SENTENCE)
+    refused = two.llmctl("promote", "dev", "staging", "--yes")
+    assert refused.code == 3
+    assert "prompt.answer@" in refused.err
+    assert "model.support-tiny@" not in refused.err.split("has not passed")[0]
+    assert two.answers("staging").revision == revision
+    two.ok("apply", "--yes", "-e", "dev")
+    shown = two.ok("promote", "dev", "staging", "--yes", "--json").json()
+    assert (shown["environment"], shown["exit_code"], shown["changed"]) == ("staging", 0, True)
+    assert two.answers("staging").revision == two.answers("dev").revision != revision
+    again = two.ok("promote", "dev", "staging", "--yes")
+    assert "Nothing changes" in again.out
+
+    two.ok("destroy", "--yes", "-e", "dev")
+    assert two.processes("dev/") == []
+    two.answers("staging")
+    two.one_of_each(environment="staging")
+    two.destroy()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("dev", "dev"), "dev cannot be promoted from itself"),
+        (("staging", "dev"), "Nothing is applied in staging yet."),
+        (("dev", "stagin"), "there is no environment 'stagin'"),
+        (("nothing", "dev"), "there is no environment 'nothing'"),
+        (("test", "staging"), "staging is promoted from dev, not from test"),
+        (("dev", "staging", "-e", "dev"), "takes FROM and TO, and no -e"),
+        (("dev",), "missing argument 'TO'"),
+    ],
+)
+def test_what_cannot_be_promoted(both: Project, words: tuple[str, ...], said: str) -> None:
+    before = both.refs()
+    refused = both.llmctl("promote", *words, "--yes")
+    assert refused.code == (3 if "applied" in said else 1)
+    assert said in refused.err
+    assert (both.refs(), both.processes()) == (before, [])
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[Project]:
+    """The same, for tests that change nothing."""
+    project = Project.make(small=True)
+    try:
+        project.edit("environments:", f"environments: {BOTH}")
+        project.edit("  dev: {target: local}", "")
+        yield project
+    finally:
+        project.end()
+
+
+def test_two_projects_on_one_machine_do_not_meet() -> None:
+    """The same names in both, in one runtime folder; each has its own gateway, record and end."""
+    first, second = Project.make(small=True), Project.make(small=True)
+    try:
+        second.variables["XDG_RUNTIME_DIR"] = str(first.run)
+        first.apply()
+        second.edit(SYSTEM, ONE_SENTENCE)
+        second.apply()
+        assert first.base_url() != second.base_url()
+        assert first.answers().revision != second.answers().revision
+        assert first.plan_code() == second.plan_code() == 0
+        second.ok("destroy", "--yes")
+        assert second.processes() == []
+        first.answers()
+        first.one_of_each()
+        first.destroy()
+    finally:
+        first.end()
+        second.end()

@@ -1,0 +1,137 @@
+"""Renames: the record goes along, traffic does not stop, and nothing is proven that did not change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from llmctl.core.address import Address
+from llmctl.core.resources import RecordState
+from llmctl.core.steps import Action, Destroy, Move, Promote, Provision, Retire, RunGate, Stage
+from llmctl.live import LiveState
+from llmctl.plan import Plan, as_recorded, build_plan
+from tests.plan.builders import application, desired, live, recorded
+
+ROUTE = ("route.support", "route.help")
+
+
+def moved_to(name: str) -> dict[str, str]:
+    return {"route.support": name}
+
+
+def ids(plan: Plan) -> list[str]:
+    return [step.id.partition("@")[0] for step in plan.steps]
+
+
+def test_a_renamed_prompt_is_one_step_and_its_route_only_follows() -> None:
+    before, after = application(), application(names={"prompt.answer": "reply"})
+    plan = build_plan(desired(after, ("prompt.answer", "prompt.reply")), recorded(before), live(before))
+    by_address = {str(c.address): c for c in plan.changes}
+    assert set(by_address) == {"prompt.reply", "route.support"}
+    change = by_address["prompt.reply"]
+    assert (change.action, change.moved_from) == (Action.MOVE, Address("prompt", "answer"))
+    assert (change.version_before, change.version_after, change.reason) == (1, 1, "renamed from prompt.answer")
+    assert by_address["route.support"].action is Action.UPDATE
+    assert by_address["route.support"].reason == "follows the rename of prompt.answer to prompt.reply"
+    assert ids(plan) == ["move:prompt.reply", "provision:route.support"]
+    move = plan.steps[0]
+    assert isinstance(move, Move)
+    assert (move.origin, move.revision) == (Address("prompt", "answer"), change.before)
+    assert plan.impact == ("prompt.answer becomes prompt.reply: nothing else of it changes",)
+
+
+def test_a_renamed_route_serves_on_and_its_gate_is_not_asked_again() -> None:
+    before, after = application(), application(names=moved_to("help"), aliases=("support",))
+    plan = build_plan(desired(after, ROUTE), recorded(before), live(before))
+    assert {str(c.address): c.action for c in plan.changes} == {
+        "route.help": Action.MOVE,
+        "gate.faq": Action.UPDATE,
+    }
+    assert ids(plan) == ["move:route.help", "provision:route.help", "provision:gate.faq"]
+    assert not plan.weakened
+    assert plan.impact == ("route.support becomes route.help without an outage, and still answers to its old name",)
+    assert as_recorded(plan, Address("route", "help")) == recorded(before).resources[Address("route", "support")]
+
+
+def test_a_renamed_and_changed_route_rolls_out_under_its_new_name_alone() -> None:
+    before, after = application(), application(names=moved_to("help"), aliases=("support",), system="Be kind.")
+    plan = build_plan(desired(after, ROUTE), recorded(before), live(before))
+    change = next(c for c in plan.changes if c.address.kind == "route")
+    assert (change.action, change.reason) == (Action.REPLACE, "renamed from route.support; prompt changed")
+    stage = next(s for s in plan.steps if isinstance(s, Stage))
+    gate = next(s for s in plan.steps if isinstance(s, RunGate))
+    assert "move:route.help" in stage.needs
+    assert gate.baseline == change.before
+    assert [str(s.address) for s in plan.steps if isinstance(s, Retire | Promote)] == ["route.help", "route.help"]
+    assert not [s for s in plan.steps if isinstance(s, Destroy)]
+
+
+def test_a_drifted_route_is_put_right_before_it_is_renamed() -> None:
+    before, after = application(), application(names=moved_to("help"), aliases=("support",))
+    seen = live(before)
+    config = seen.gateway.configs["local"]
+    seen = LiveState(seen.readings, replace(seen.gateway, configs={"local": replace(config, routes={})}))
+    plan = build_plan(desired(after, ROUTE), recorded(before), seen)
+    restore, move = plan.steps[0], plan.steps[1]
+    assert isinstance(restore, Promote)
+    assert isinstance(move, Move)
+    assert (restore.address, restore.action) == (Address("route", "support"), Action.RESTORE)
+    assert move.after == (restore.id,)
+
+
+def test_a_renamed_endpoint_runs_beside_the_old_one_until_its_route_has_left_that() -> None:
+    before, after = application(), application(names={"endpoint.main": "primary"})
+    plan = build_plan(desired(after, ("endpoint.main", "endpoint.primary")), recorded(before), live(before))
+    by_address = {str(c.address): c for c in plan.changes}
+    assert {a: c.action.value for a, c in by_address.items()} == {
+        "endpoint.main": "delete",
+        "endpoint.primary": "create",
+        "route.support": "replace",
+    }
+    assert by_address["endpoint.primary"].version_after == 1
+    assert by_address["endpoint.primary"].moved_from == Address("endpoint", "main")
+    assert "goes when nothing uses it any more" in by_address["endpoint.main"].reason
+    destroy = next(s for s in plan.steps if isinstance(s, Destroy))
+    assert {s.id for s in plan.steps if isinstance(s, Retire | Promote)} <= set(destroy.needs)
+    assert [s.address.name for s in plan.steps if isinstance(s, Provision)] == ["primary"]
+    history = as_recorded(plan, Address("endpoint", "primary"))
+    assert history is not None
+    assert history.address == Address("endpoint", "main")
+
+
+@pytest.mark.parametrize("kind", ["dataset", "model", "gate", "policy"])
+def test_what_refers_to_a_new_name_follows_and_nothing_runs(kind: str) -> None:
+    old = {"dataset": "faq", "model": "tiny", "gate": "faq", "policy": "open"}[kind]
+    before, after = application(), application(names={f"{kind}.{old}": "renamed"})
+    plan = build_plan(desired(after, (f"{kind}.{old}", f"{kind}.renamed")), recorded(before), live(before))
+    change = next(c for c in plan.changes if c.address.kind == kind)
+    assert (change.action, change.after) == (Action.MOVE, change.before)
+    assert not [s for s in plan.steps if not isinstance(s, Move | Provision)]
+    assert all("follows the rename" in c.reason for c in plan.changes if c is not change)
+
+
+def test_a_rename_that_was_made_or_was_never_needed_is_nothing() -> None:
+    after = application(names=moved_to("help"), aliases=("support",))
+    assert build_plan(desired(after, ROUTE), recorded(after), live(after)).is_empty
+    first = build_plan(desired(after, ROUTE), recorded({}, 0), LiveState())
+    assert not [s for s in first.steps if isinstance(s, Move)]
+    both = {**application(), **after}
+    plan = build_plan(desired(after, ROUTE), recorded(both), live(both))
+    assert [s.address for s in plan.steps if isinstance(s, Destroy)] == [Address("route", "support")]
+
+
+def test_a_chain_of_renames_is_followed_to_its_end() -> None:
+    before, after = application(), application(names=moved_to("ask"), aliases=("help", "support"))
+    plan = build_plan(desired(after, ROUTE, ("route.help", "route.ask")), recorded(before), live(before))
+    assert plan.desired.moved == ((Address("route", "support"), Address("route", "ask")),)
+
+
+def test_a_rejected_revision_stays_rejected_under_another_name() -> None:
+    before, after = application(), application(names=moved_to("help"), system="Be kind.")
+    wanted = after[Address("route", "help")].revision
+    from llmctl.core.resources import Rejection
+
+    state: RecordState = recorded(before, rejections=(Rejection(Address("route", "support"), wanted, 3, "wrong"),))
+    plan = build_plan(desired(after, ROUTE), state, live(before))
+    assert [d.address for d in plan.denials] == [Address("route", "help")]
