@@ -12,7 +12,7 @@ DEMO_IDENTITY = $(shell git var GIT_AUTHOR_IDENT >/dev/null 2>&1 && git var GIT_
 	GIT_AUTHOR_NAME=demo GIT_AUTHOR_EMAIL=demo@example.invalid \
 	GIT_COMMITTER_NAME=demo GIT_COMMITTER_EMAIL=demo@example.invalid)
 
-.PHONY: demo demo-stop test lint format bench clean
+.PHONY: demo demo-stop test lint format bench bench-scale docs docs-pages clean
 
 demo: $(VENV)/.installed  ## apply the example to this machine, ask it, show the audit log
 	@echo '$$ llmctl apply --yes -f examples/llmops.yaml'
@@ -43,8 +43,20 @@ format: $(VENV)/.installed-test
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+docs: $(VENV)/.installed-docs  ## the documentation as a site, in build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo 'It is in build/site. To read it with its search: python3 -m http.server -d build/site'
+
+docs-pages: $(VENV)/.installed  ## the pages of docs/ that are generated from the code
+	@$(BIN)/python -m tools.docs
+
 bench: $(VENV)/.installed-test  ## the measurements of docs/benchmarks.md
 	@$(BIN)/python benchmarks/startup.py
+	@$(BIN)/python benchmarks/gate_runner.py
+	@$(BIN)/python benchmarks/gateway_swaps.py
+
+bench-scale: $(VENV)/.installed-test  ## … of many prompts, beside terraform where it is installed: half an hour
+	@$(BIN)/python benchmarks/scale.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
@@ -58,4 +70,8 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[test,lint,train]"
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[docs]"
 	@touch $@

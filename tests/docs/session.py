@@ -6,7 +6,7 @@ Conventions of the documents:
 - A command exits with 0, unless the next one is ``echo $?``, which then shows the code.
 - What differs from run to run (revisions, times, ports, figures) is not compared. A revision that a later
   command names is replaced by the one that this run showed in its place, as a reader would do.
-- A line is as a terminal shows it: without the time of day and the "started" lines of a plain log.
+- A line is as a terminal shows it in the end: without the time of day and what a plain log says of steps under way.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ ELLIPSIS = "…"
 _MARK = "command-ended"
 _ID = re.compile(r"\b[0-9a-f]{7,64}\b")
 _PLAIN_LOG = re.compile(r"^\d\d:\d\d:\d\d ")
+_UNDER_WAY = re.compile(r"… |  \w+:\S+  ")  # a step that starts or goes on: a terminal shows it only meanwhile
 
 #: What differs from run to run, and what stands for it. Wide columns may move, so runs of blanks are one.
 _MASKS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -190,7 +191,7 @@ def _masked(line: str) -> str:
 def _as_on_a_terminal(lines: Sequence[str]) -> Iterator[str]:
     for line in lines:
         text = _PLAIN_LOG.sub("", line)
-        if text == line or not text.startswith("… "):
+        if text == line or not _UNDER_WAY.match(text):
             yield text
 
 

@@ -13,7 +13,7 @@ from llmctl.cli import cli
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md", "examples/training/README.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 
 _LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
@@ -50,7 +50,7 @@ def _unknown(text: str) -> list[str]:
         command = cli.get_command(context, first)
         if command is None:
             unknown.append(first)
-        elif isinstance(command, click.Group) and command.get_command(context, second) is None:
+        elif isinstance(command, click.Group) and second and command.get_command(context, second) is None:
             unknown.append(f"{first} {second}")
     return unknown
 

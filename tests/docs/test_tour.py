@@ -19,7 +19,7 @@ TOUR = (
     *commands_of(ROOT / "docs/concepts.md"),
 )  # the latter goes on in its folder
 README = commands_of(ROOT / "README.md")
-SECONDS = 120  # a session that hangs is ended; they take about 20 and 10
+SECONDS = 900  # a session that hangs is ended; on an idle machine they take about 30 and 10
 
 pytestmark = pytest.mark.e2e
 
