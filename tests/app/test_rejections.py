@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from llmctl.app.applying import Request, _rejections
+from llmctl.app.rollback import find_rejection
 from llmctl.apply import ApplyResult, Collected, State, StepResult
 from llmctl.core.address import Address
-from llmctl.core.resources import Resource
-from llmctl.core.steps import Action, Destroy, Promote, Step
+from llmctl.core.errors import InvalidInput
+from llmctl.core.resources import Rejection, Resource
+from llmctl.core.steps import Action, Destroy, Move, Promote, Step
 from llmctl.plan import build_plan
 from tests.plan.builders import application, desired, live, recorded
 
@@ -48,3 +54,33 @@ def test_a_route_that_went_is_rejected_as_well() -> None:
     destroy = Destroy("d", ROUTE, (), revision=NEW[ROUTE].revision)
     assert rejected(destroy, State.DONE, old) == [NEW[ROUTE].revision]
     assert rejected(destroy, State.FAILED, old) == []
+
+
+def test_a_rename_takes_what_is_rejected_along() -> None:
+    """Otherwise the rejected revision could come back under the new name, in a change of its own."""
+    before, help_ = application(), application(names={"route.support": "help"}, aliases=("support",))
+    bad = Rejection(ROUTE, NEW[ROUTE].revision, 3, "wrong tone")
+    wanted = desired(help_, ("route.support", "route.help"))
+    plan = build_plan(wanted, recorded(before, rejections=(bad,)), live(before))
+    move = next(step for step in plan.steps if isinstance(step, Move))
+    request = Request(lambda _: True, Collected(), lambda _: None)
+    for state, name in ((State.DONE, "help"), (State.SKIPPED, "support")):
+        result = ApplyResult((StepResult(move, state),), plan.recorded.resources)
+        assert _rejections(plan, request, result, "Ann") == (replace(bad, address=Address("route", name)),)
+
+
+def test_of_two_routes_with_one_revision_each_can_be_named() -> None:
+    """Routes with the same prompt and endpoint have the same revision."""
+    help_, support = Address("route", "help"), Address("route", "support")
+    both = tuple(Rejection(a, NEW[ROUTE].revision, 3, "wrong tone") for a in (help_, support))
+    short = NEW[ROUTE].revision[:6]
+    assert find_rejection(both, f"route.help@{short}").address == help_
+    assert find_rejection(both, f"support@{short}").address == support
+    assert find_rejection(both[:1], short).address == help_
+    with pytest.raises(InvalidInput, match="names several rejected revisions; put the route before it"):
+        find_rejection(both, short)
+    for nothing in ("", "@", f"other@{short}", "ffffff"):
+        with pytest.raises(InvalidInput, match="is not rejected"):
+            find_rejection(both, nothing)
+    plan = build_plan(desired(NEW), recorded(application(), rejections=both), live(application()))
+    assert f"`llmctl unreject route.support@{NEW[ROUTE].revision[:8]} --reason" in plan.denials[0].hint

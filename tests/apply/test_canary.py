@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,3 +118,17 @@ def test_a_lease_that_cannot_be_renewed_in_time_ends_the_split(silent_s: float) 
     else:
         assert [r.text for r in result.failed] == ["no answer"]
         serves_as_before(world, state)
+
+
+def test_what_is_lost_for_good_gets_no_share_and_keeps_no_new_revision_from_taking_over() -> None:
+    world, state, _, new = before()
+    lost = Key("main", state.resources[ENDPOINT].revision)
+    endpoint = world.target.providers["endpoint"]
+    endpoint.found.clear()
+    world.target.gateway.config = replace(world.target.gateway.config, routes={})
+    endpoint.trouble = lambda verb, key: ProviderError("lost") if (verb, key) == ("create", lost) else None
+    result, _ = world.run(planned(canary(weights="w2"), state, world), 2)
+    assert result.ok
+    assert next(weights(c) for c in world.target.gateway.history if weights(c)) == {new: 100}
+    for config in world.target.gateway.history:
+        assert weights(config).keys() <= config.routes["support"].revisions.keys()

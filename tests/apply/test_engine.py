@@ -6,12 +6,12 @@ from dataclasses import replace
 from threading import Barrier, BrokenBarrierError
 
 from llmctl.apply import Collected, Run, State, run_steps
-from llmctl.core.errors import LeaseLost, ProviderError, TransientError
+from llmctl.core.errors import LeaseLost, LlmctlError, ProviderError, TransientError
 from llmctl.core.resources import Key
 from llmctl.plan import build_plan
 from llmctl.plan.drift import observe
 from tests.apply.fakes import MemoryJournal, MemoryTarget
-from tests.apply.world import ENDPOINT, ROUTE, World, applied, without_gates
+from tests.apply.world import ENDPOINT, ROUTE, World, applied, established, planned, without_gates
 from tests.plan.builders import NOTHING, application, desired, live, recorded
 
 
@@ -153,3 +153,22 @@ def test_a_drifted_engine_comes_back_and_its_route_follows_it() -> None:
     assert result.ok
     assert run.resources == state.resources
     assert [c.subject for c in world.journal.changes][-2:] == ["restore endpoint.main", "restore route.support"]
+
+
+def test_an_engine_that_cannot_be_brought_back_is_a_failure_unless_nothing_needs_it_any_more() -> None:
+    old = application(fallback=True)
+    alone = {a: r for a, r in old.items() if a != ROUTE}
+    for resources, needed in ((alone, True), (old, True), (application(weights="w2", fallback=True), False)):
+        world, state = established(alone if resources is alone else old)
+        endpoint = world.target.providers["endpoint"]
+        lost = next(key for key in endpoint.found if key.name == "main")
+        del endpoint.found[lost]
+
+        def trouble(verb: str, key: Key, lost: Key = lost) -> LlmctlError | None:
+            return ProviderError("its weights are gone") if (verb, key) == ("create", lost) else None
+
+        endpoint.trouble = trouble
+        result, run = world.run(planned(resources, state, world), 2)
+        assert result.ok is not needed
+        assert (lost.revision == run.resources[ENDPOINT].revision) is needed
+        assert bool(result.warnings) is not needed

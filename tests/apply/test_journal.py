@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from llmctl.core.errors import LlmctlError, RecordError
+from llmctl.core.errors import LeaseLost, LlmctlError, RecordError
 from llmctl.core.resources import Key
 from tests.apply.world import ENDPOINT, ROUTE, World, applied, planned, recorded_by
 from tests.plan.builders import application
@@ -70,6 +72,25 @@ def test_what_was_done_and_could_not_be_recorded_is_taken_back(verb: str, begins
     result, run = world.run(planned(application(weights="w2"), recorded_by(run), world), 3)
     assert result.ok
     assert planned(application(weights="w2"), recorded_by(run), world).is_empty
+
+
+def test_without_the_lock_no_effect_is_begun_even_by_a_provider_that_does_not_look() -> None:
+    world, state = applied()
+    plan = planned({a: r for a, r in application().items() if a.kind not in ("endpoint", "route")}, state, world)
+    endpoint = world.target.providers["endpoint"]
+    there = next(iter(endpoint.found.values()))
+    endpoint.found |= {Key("main", n): replace(there, key=Key("main", n), revision=n) for n in ("1", "2")}
+    deleted: list[Key] = []
+    endpoint.delete = lambda op, key, was: deleted.append(key)  # type: ignore[method-assign]  # noqa: ARG005
+
+    def lease() -> None:
+        if deleted:
+            raise LeaseLost("taken over")
+
+    result = world.go(world.begin(plan, 2, lease), parallelism=1)
+    assert {type(r.error) for r in result.failed} == {LeaseLost}
+    assert len(deleted) == 1
+    assert sum(intent.effect == "delete" for intent in world.journal.intents) == 1
 
 
 def _as_before(world: World) -> None:

@@ -45,8 +45,8 @@ def applied_with(verb: str, answer: Callable[[Any], Any], **change: Any) -> tupl
         (lambda made: replace(made, revision=7), "answered with something that is no answer (Live)"),
         (lambda made: replace(made, outputs=None), "answered with something that is no answer (Live)"),
         (lambda made: replace(made, healthy=False, detail="out of memory"), "left it unhealthy: out of memory"),
-        (lambda made: made["no such"], "raised TypeError: "),
-        (lambda _: sys.exit(3), "raised SystemExit: 3"),
+        (lambda made: made["no such"], "raised TypeError"),
+        (lambda _: sys.exit("canary"), "raised SystemExit"),
     ],
 )
 def test_an_answer_that_is_none_fails_the_step_and_names_provider_and_step(
@@ -56,7 +56,10 @@ def test_an_answer_that_is_none_fails_the_step_and_names_provider_and_step(
     assert (result.state, result.tries) == (State.FAILED, 1)
     assert result.text.startswith(f"{result.step.id}: create of the endpoint provider {BY} ")
     assert said in result.text
-    assert "canary" not in result.text
+    assert result.error is not None
+    told = f"{result.text} {result.error.detail}"
+    assert "canary" not in told
+    assert ("Raised in <lambda>, " in told) == ("raised" in said)
     assert "Traceback" not in result.text
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from time import monotonic
@@ -13,7 +13,7 @@ from llmctl.apply.clock import Clock
 from llmctl.apply.rollout import Rollout
 from llmctl.core import gateway_config as gw
 from llmctl.core.address import Address
-from llmctl.core.errors import ProviderError
+from llmctl.core.errors import Conflict, ProviderError
 from llmctl.core.protocols import Op
 from llmctl.core.steps import Stage
 from tests.apply.fakes import MemoryGateway
@@ -30,8 +30,12 @@ def staging(number: int) -> Callable[[gw.GatewayConfig], gw.GatewayConfig]:
     return lambda config: gw.staged(config, f"r{number}", revision)
 
 
-def together(gateway: MemoryGateway, edits: list[Callable[[gw.GatewayConfig], gw.GatewayConfig]]) -> list[object]:
-    """The outcome of each edit, when all come while the first is being published."""
+def together(
+    gateway: MemoryGateway,
+    edits: list[Callable[[gw.GatewayConfig], gw.GatewayConfig]],
+    seconds: Mapping[int, float] | None = None,
+) -> list[object]:
+    """The outcome of each edit, when all come while the first is being published; ``seconds`` are left to some."""
     rollout = Rollout(gateway, "dev", Clock())
     first, go = Event(), Event()
     read = gateway.read
@@ -46,7 +50,8 @@ def together(gateway: MemoryGateway, edits: list[Callable[[gw.GatewayConfig], gw
 
     def change(number: int) -> object:
         try:
-            return rollout.change(step(number), Op("x", monotonic() + 600, serial=1, fence=1), edits[number])
+            deadline = monotonic() + (seconds or {}).get(number, 600)
+            return rollout.change(step(number), Op("x", deadline, serial=1, fence=1), edits[number])
         except Exception as error:  # noqa: BLE001 - the outcome is what is asked for
             return error
 
@@ -95,3 +100,12 @@ def test_a_conflict_makes_all_edits_again_on_what_is_there() -> None:
     gateway = MemoryGateway(conflicts=1)
     assert together(gateway, [staging(number) for number in range(6)]) == [True] * 6
     assert len(gateway.config.routes) == 6
+
+
+def test_who_has_no_time_left_takes_none_from_the_others() -> None:
+    gateway = MemoryGateway()
+    late = dict.fromkeys(range(1, 6), -1.0)
+    assert together(gateway, [staging(number) for number in range(7)], late) == [True] * 7
+    gateway.conflicts = 1_000_000
+    outcomes = together(gateway, [staging(number) for number in range(7, 10)], dict.fromkeys((0, 1), -1.0))
+    assert [type(outcome) for outcome in outcomes] == [ProviderError, ProviderError, Conflict]

@@ -144,6 +144,12 @@ def test_several_environments_need_one_to_be_named(project: Project, here: InPro
     assert "Pass -e with one of: dev, test." in done.err
     assert here("plan", "--offline", "-e", "test").code == 0
 
+    out = str(project.root / "a plan.json")
+    saved = here("plan", "-e", "test", "--out", out).out
+    assert f"Saved to {out}; apply it with `llmctl apply '{out}' -e test`." in saved
+    offline = here("plan", "-e", "test", "--out", out, "--offline").out
+    assert f"Saved to {out}; it cannot be applied, for it is offline." in offline
+
 
 def test_without_arguments_the_help_is_shown(here: InProcess) -> None:
     done = here()

@@ -56,6 +56,7 @@ def test_what_it_makes_can_be_applied(tmp_path: Path) -> None:
     assert "project my-prject is started, in a new git repository" in made.out
     assert [line.strip() for line in made.out.splitlines() if line.strip() in FILES] == list(FILES)
     assert "Next, after `cd 'my prøject ✓'`:\n  llmctl plan " in made.out
+    assert max(len(line) for line in made.out.splitlines()) <= 80
     project = Project(start.root / "my prøject ✓", start.env)
     assert sorted(_tree(project.root)) == sorted(FILES)
     assert (project.root / ".gitignore").read_text() == ".llmctl/\n"

@@ -79,7 +79,7 @@ TOLD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "denied by the base": (
         {"policies": (PolicyResult("open", "deny", MODEL, False, "No.", basis="base"),)},
-        "✗ policy.open, as it stood in the base, denies model.tiny: No.",
+        "✗ policy.open, as it was before this change, denies model.tiny: No.",
     ),
     "not to be judged": (
         {"policies": (PolicyResult("open", "warn", MODEL, False, "No.", error="no such key"),)},
@@ -145,6 +145,26 @@ def test_a_route_whose_endpoint_changes_in_place_says_so_and_comes_after_it() ->
     texts = [p.text for p in gist(_plan({"replicas": 3})).points]
     assert [text.split()[0] for text in texts] == ["endpoint.main", "route.support"]
     assert texts[1].endswith("what it uses changes in place; the revision stays")
+
+
+def test_a_gate_that_runs_as_recorded_too_is_counted_and_told_once() -> None:
+    shown = _shown(_plan({"system": "Be kind.", "minimum": 0.5}))
+    assert "1 gate to run, also as recorded; weakens gate.faq." in shown.split("\n")[1]
+    assert "when gate.faq passes, as recorded too" in shown
+    assert shown.count("gate.faq as recorded on route.support@") == 1
+    assert shown.count("weakened by this change") == 1
+
+
+def test_an_alias_that_goes_is_a_risk() -> None:
+    """It went with its entry under ``moved``, or with its route; another route may take the name."""
+    names = {"route.support": "help"}
+    before, after = application(names=names, aliases=("support",)), application(names=names)
+    said = "- no route answers to support any more: requests to it fail from then on"
+    assert said in _shown(build_plan(desired(after), recorded(before), live(before)))
+    gone = {a: r for a, r in after.items() if a.kind not in ("route", "gate")}
+    assert said in _shown(build_plan(desired(gone), recorded(before), live(before)))
+    assert said not in _shown(build_plan(desired(application()), recorded(before), live(before)))
+    assert said not in _shown(build_plan(desired({}), recorded(before), live(before), action="destroy", gated=False))
 
 
 def test_ten_lines_stay_ten_and_leave_room_for_changes() -> None:

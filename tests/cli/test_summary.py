@@ -64,7 +64,7 @@ REPORT = GateReport(EVIDENCE, worst=(RowReport("row-1", {"question": BAD}, "yes"
 
 
 def _said(outcome: Outcome) -> str:
-    return COLOR.sub("", render_summary(outcome, None))
+    return COLOR.sub("", render_summary(outcome))
 
 
 def test_a_gate_that_stopped_an_apply() -> None:
@@ -111,6 +111,15 @@ def test_an_interrupted_one_and_a_good_one() -> None:
     ]
 
 
+def test_what_to_do_next_names_the_file_and_the_environment() -> None:
+    option = " -f 'my app/llmops.yaml' -e dev"
+    assert COLOR.sub("", render_summary(_outcome({}), option)).endswith(f'llmctl chat support "…"{option}')
+    failed = COLOR.sub(
+        "", render_summary(_outcome(FAILED, errors=[TransientError("gone")], code=ExitCode.ERROR), option)
+    )
+    assert f"llmctl audit show 8{option} tells all. `llmctl apply{option}` goes on from here." in failed
+
+
 class _Clock:
     def __init__(self) -> None:
         self.now = 0.0
@@ -153,6 +162,11 @@ def test_the_thresholds_of_a_gate_stand_in_columns() -> None:
     assert lines[2].index("n/a") == len("json_schema ≥ 0.955 where language=de ")
     assert lines[1].endswith("PASS  by the figure alone")
     assert "alone" not in lines[0] + lines[2]
+
+
+def test_a_gate_report_says_that_the_gate_judged_as_recorded(capsys: pytest.CaptureFixture[str]) -> None:
+    PlainProgress().gate(replace(REPORT, as_recorded=True))
+    assert "gate.faq as recorded FAIL" in capsys.readouterr().err
 
 
 def test_a_gate_report_names_its_slice_and_prints_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:

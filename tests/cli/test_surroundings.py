@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,10 +16,11 @@ import pytest
 
 from tests.cli.conftest import InProcess
 from tests.cli.project import DEADLINE_S, Project, ended, environment, until
-from tests.terminal import on_terminal
+from tests.terminal import COLUMNS, on_terminal
 
 pytestmark = pytest.mark.e2e
 
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
 KEY = '  hosted: {source: "openai:some", license: MIT, api_key: "${env:LLMCTL_TEST_KEY}"}\n'
 
 
@@ -183,19 +185,34 @@ def test_from_other_folders(project: Project, here: InProcess, monkeypatch: pyte
     assert list(outside.iterdir()) == []
 
 
-def test_a_folder_with_spaces_and_signs(template: Project, tmp_path: Path) -> None:
+@pytest.mark.parametrize("locale", [{}, ASCII], ids=["UTF-8", "C"])
+def test_a_folder_with_spaces_and_signs(template: Project, tmp_path: Path, locale: dict[str, str]) -> None:
+    """The whole life of a project, also where Python takes all names and texts for ASCII."""
     root = tmp_path / "a b ü✓ %s"
     shutil.copytree(template.root, root)
-    odd = Project(root, environment(tmp_path / "home"))
+    odd = Project(root, environment(tmp_path / "home") | locale)
+    odd.file.write_text(odd.file.read_text().replace("limitations: Knows", "limitations: Weiß ☃; knows"), "utf-8")
     try:
+        assert odd.run("validate").code == 0
         assert odd.run("apply", "--yes").code == 0
         saved = odd.run("plan", "--out", "my plan.json")
         assert "llmctl apply 'my plan.json'" in saved.out
         assert odd.run("apply", "my plan.json").code == 0
-        assert odd.run("chat", "support", "How long does shipping take?").code == 0
+        assert "support@" in odd.run("chat", "support", "How long does shipping take?").err
+        assert odd.run("logs", "gateway").code == 0
+        assert "applied" in odd.run("audit", "show", "1").out
+        assert odd.run("plan", "--detailed-exitcode", "--markdown").code == 0
+        assert odd.run("audit", "verify").code == 0
     finally:
         assert odd.run("destroy", "--yes").code == 0
     assert odd.processes() == []
+
+
+@pytest.mark.parametrize("command", ["validate", "plan", "status", "policy list", "apply --help"])
+def test_a_terminal_of_80_columns(applied: Project, command: str) -> None:
+    _, shown = on_terminal(applied.root, applied.env, *command.split())
+    wide = [line for line in shown.splitlines() if len(re.sub(r"\x1b\[[0-9;]*m", "", line)) > COLUMNS]
+    assert wide == []
 
 
 def test_without_libgomp(project: Project, tmp_path: Path) -> None:

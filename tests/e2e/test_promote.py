@@ -34,7 +34,8 @@ def test_what_has_not_passed_in_dev_does_not_reach_staging(two: Project) -> None
     assert two.llmctl("plan", "-e", "staging").code == 3
     assert (two.refs(), two.processes()) == (before, [])
 
-    two.ok("apply", "--yes", "-e", "dev")
+    two.ok("plan", "-e", "dev", "--out", "dev.plan")
+    two.ok("apply", "dev.plan", "--yes")  # the plan knows its environment
     promoted = two.ok("promote", "dev", "staging", "--yes")
     assert promoted.out.startswith("From dev to staging:\n  route.support: model.support-tiny@")
     revision = two.answers("dev").revision

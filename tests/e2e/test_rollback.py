@@ -74,3 +74,23 @@ def test_rollback_without_a_serial_goes_to_the_last_good_one(project: Project) -
     project.apply()
     project.ok("rollback", "--yes")
     assert project.answers().revision == first
+
+
+def test_rollback_after_a_killed_apply_goes_to_what_was_before_that(project: Project) -> None:
+    """What the killed one had promoted is recorded first; only then is it known which entry is the last good one."""
+    project.apply()
+    project.edit(SYSTEM, ONE_SENTENCE)
+    project.apply()
+    before = project.answers().revision
+    project.edit(ONE_SENTENCE, f"{SYSTEM} Be brief.")
+    process = project.start("apply", "--yes")
+    assert process.stderr
+    for said in process.stderr:
+        if "… retire:route" in said:
+            process.kill()
+    process.communicate()
+    assert project.answers().revision != before
+    project.ok("rollback", "--yes")
+    assert project.answers().revision == before
+    outcomes = [e["outcome"] for e in project.ok("audit", "log", "--json", "-n", "2").json()["entries"]]
+    assert outcomes == ["rolled back", "interrupted"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from aiohttp import ClientSession
 
 from llmctl.core.digests import Json
-from llmctl.core.gateway_config import renamed, with_aliases
+from llmctl.core.gateway_config import promoted as published
+from llmctl.core.gateway_config import renamed, staged, with_aliases
 
 from .fakes import GATE, GatewayProcess, config, promoted, revision, to, upstream
 
@@ -60,3 +61,20 @@ async def test_a_routes_own_name_wins_over_an_alias(gateway: GatewayProcess, cli
         async with client.post(CHAT, json=ask("support")) as response:
             assert response.headers["x-llmctl-route"] == "support"
             assert (await response.json())["choices"][0]["message"]["content"] == "own"
+
+
+async def test_an_alias_is_answered_until_the_route_of_that_name_has_something_promoted(
+    gateway: GatewayProcess, client: ClientSession
+) -> None:
+    """As when a rename is taken back: what is staged under the old name serves nobody yet."""
+    async with upstream(text="new") as new, upstream(text="old") as old:
+        before = with_aliases(config(promoted("help", revision("r1", to(old)))), "help", ["support"])
+        gateway.publish(staged(before, "support", revision("r2", to(new))))
+        async with client.post(CHAT, json=ask("support")) as response:
+            assert (response.status, response.headers["x-llmctl-route"]) == (200, "help")
+        for name, text in (("support@r2", "new"), ("support@r1", "old"), ("help@r1", "old")):
+            async with client.post(CHAT, json=ask(name), headers=GATE) as response:
+                assert (await response.json())["choices"][0]["message"]["content"] == text
+        gateway.publish(published(staged(before, "support", revision("r2", to(new))), "support", "r2"))
+        async with client.post(CHAT, json=ask("support")) as response:
+            assert (response.status, response.headers["x-llmctl-route"]) == (200, "support")

@@ -14,7 +14,7 @@ from llmctl.core.resources import ALL, Key, Reading, Rejection
 from llmctl.core.steps import Action, Destroy, Promote, Provision, Retire, RunGate, Shift, Stage
 from llmctl.live import LiveState
 from llmctl.plan import Plan, build_plan
-from tests.plan.builders import NOTHING, application, desired, live, recorded
+from tests.plan.builders import NOTHING, application, desired, live, recorded, without
 
 
 def steps_of(plan: Plan) -> list[str]:
@@ -248,3 +248,38 @@ def test_an_endpoint_revision_that_comes_back_is_changed_where_a_route_still_run
     assert [s.id for s in plan.steps if s.address == route and s.id in step.needs]
     targeted = build_plan(desired(application()), recorded(stuck), seen, targets=(endpoint,))
     assert route in {c.address for c in targeted.changes}
+
+
+def test_what_a_killed_apply_gave_traffic_to_stays_until_its_route_is_put_right() -> None:
+    """It had recorded the endpoint and not the route; the split stands until its lease lapses."""
+    old, new = application(), application(weights="w2")
+    route, endpoint = Address("route", "support"), Address("endpoint", "main")
+    killed = {**new, route: old[route]}
+    config = live(new).gateway.configs["local"]
+    both = {**live(old).gateway.configs["local"].routes["support"].revisions, **config.routes["support"].revisions}
+    split = replace(config.routes["support"], revisions=both, promoted=old[route].revision)
+    seen = live(new)
+    engines = {**live(old).readings["endpoint"].found, **seen.readings["endpoint"].found}
+    seen = LiveState(
+        {**seen.readings, "endpoint": Reading(engines)},
+        replace(seen.gateway, configs={"local": replace(config, routes={"support": split})}),
+    )
+    for after in (application(weights="w3"), without(application(weights="w3"), "route.support", "gate.faq")):
+        plan = build_plan(desired(after), recorded(killed), seen)
+        step = next(
+            s
+            for s in plan.steps
+            if isinstance(s, Retire) and s.revision == new[endpoint].revision and s.address == endpoint
+        )
+        ended = f"promote:route.support@{after[route].revision}" if route in after else "destroy:route.support"
+        assert ended in step.needs
+
+
+def test_replicas_stay_while_a_route_that_nobody_recorded_may_know_them() -> None:
+    before = application(replicas=3)
+    seen = live(before)
+    config = seen.gateway.configs["local"]
+    stray = replace(config, routes={**config.routes, "zz": replace(config.routes["support"], name="zz")})
+    seen = LiveState(seen.readings, replace(seen.gateway, configs={"local": stray}))
+    plan = build_plan(desired(application()), recorded(before), seen)
+    assert "retire:route.zz" in next(s for s in plan.steps if s.address.kind == "endpoint").needs

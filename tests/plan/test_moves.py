@@ -111,6 +111,19 @@ def test_what_refers_to_a_new_name_follows_and_nothing_runs(kind: str) -> None:
     assert all("follows the rename" in c.reason for c in plan.changes if c is not change)
 
 
+@pytest.mark.parametrize("after", ["stays", "changes", "goes"])
+def test_an_old_name_is_given_up_when_the_route_that_takes_it_serves(after: str) -> None:
+    before = application(names=moved_to("help"), aliases=("support",))
+    taker = application(system="Be kind.")
+    kept = {"stays": application(names=moved_to("help")), "changes": application(names=moved_to("help"), weights="w2")}
+    wanted = {**kept.get(after, {}), **taker}
+    plan = build_plan(desired(wanted), recorded(before), live(before))
+    step = {"stays": "provision:route.help", "changes": "stage:route.help", "goes": "destroy:route.help"}[after]
+    (gives_up,) = (s for s in plan.steps if s.id.partition("@")[0] == step)
+    (serves,) = (s for s in plan.steps if isinstance(s, Promote) and s.address == Address("route", "support"))
+    assert serves.id in gives_up.needs
+
+
 def test_a_rename_that_was_made_or_was_never_needed_is_nothing() -> None:
     after = application(names=moved_to("help"), aliases=("support",))
     assert build_plan(desired(after, ROUTE), recorded(after), live(after)).is_empty

@@ -107,10 +107,14 @@ def test_renames_lose_no_request_whatever_else_changes_fails_or_drifts(data: st.
         second = replace(edited, moved=second.moved)
     world = applied(first, order)
     numbers = st.frozensets(st.integers(1, 20), max_size=2)
-    trouble = data.draw(st.sampled_from(("none", "faults", "drift")), "trouble")
+    trouble = data.draw(st.sampled_from(("none", "faults", "drift", "killed")), "trouble")
     if trouble == "faults":
         world.apply(world.plan(second.desired()), order, Faults(before=data.draw(numbers), after=data.draw(numbers)))
         world.check()
+    elif trouble == "killed":
+        world.apply(world.plan(second.desired()), order, Faults(dies_at=data.draw(st.integers(0, 20))))
+        world.check()
+        second = data.draw(st.sampled_from((second, first)), "or back")
     elif trouble == "drift":
         _meddle(data, world)
     world.converge(second.desired(), order)

@@ -111,6 +111,11 @@ def test_a_renamed_one_is_made_beside_the_old_one_with_its_history() -> None:
     assert (created.action, created.version_after, created.moved_from) == (Action.CREATE, 2, INDEX)
     destroy = next(s for s in plan.steps if isinstance(s, Destroy))
     assert {s.id for s in plan.steps if s.address in (other, COLLECTION)} <= set(destroy.needs)
+    assert not plan.denials
+    kept = replace(was, spec={**was.spec, "protect": True})
+    state = replace(state, resources={**state.resources, INDEX: kept})
+    denied = build_plan(desired(after, ("index.faq", "index.questions")), state, seen(before)).denials
+    assert [(d.address, d.summary) for d in denied] == [(INDEX, "it is protected, and this plan would delete it")]
 
 
 def test_an_unreadable_one_blocks_itself_and_what_needs_it() -> None:

@@ -50,6 +50,14 @@ def test_the_first_revision_of_a_route_takes_all_traffic_at_once() -> None:
     assert (dict(shift.weights), shift.hold_s) == ({after[ROUTE].revision: 100}, 0.0)
 
 
+def test_a_rollback_takes_all_traffic_at_once() -> None:
+    before, after = application(**CANARY), application(system="Be kind.", **CANARY)
+    plan = planned(before, after, action="rollback", gated=False, rollback_to=1)
+    (shift,) = [s for s in plan.steps if isinstance(s, Shift)]
+    assert (dict(shift.weights)[after[ROUTE].revision], shift.hold_s) == (100, 0.0)
+    assert not any("shifts" in line for line in plan.impact)
+
+
 def test_a_record_of_before_there_were_canaries_shifts_at_once() -> None:
     before, after = application(), application(system="Be kind.")
     del after[ROUTE].spec["rollout"]
@@ -137,6 +145,10 @@ def test_what_else_changes_with_the_number_of_replicas_is_published_afterwards()
     before, after = application(replicas=3), edited("endpoint.main", api_key={"env": "KEY"})
     plan = planned(before, after)
     assert order(plan) == ["provision:route.support", "provision:endpoint.main", "publish:route.support"]
+    # Also after an apply that recorded the route, and failed at the endpoint.
+    stuck = {**before, ROUTE: after[ROUTE]}
+    plan = build_plan(desired(after), recorded(stuck), live(before))
+    assert order(plan)[-2:] == ["provision:endpoint.main", "publish:route.support"]
 
 
 # -- protect ----------------------------------------------------------------------------------------
@@ -171,6 +183,17 @@ def test_protection_stops_destroy_and_neither_changes_in_place_nor_renames() -> 
     assert [s for s in plan.steps if isinstance(s, Move)]
 
 
+def test_protection_is_not_lost_by_a_rename_that_replaces() -> None:
+    before = application(protected=("endpoint.main",))
+    names, moved = {"endpoint.main": "primary"}, ("endpoint.main", "endpoint.primary")
+    same = build_plan(desired(application(names=names), moved), recorded(before), live(before))
+    assert not same.denials
+    other = build_plan(desired(application(names=names, weights="w2"), moved), recorded(before), live(before))
+    assert [(str(d.address), d.summary) for d in other.denials] == [
+        ("endpoint.main", "it is protected, and this plan would delete it")
+    ]
+
+
 # -- weakened ---------------------------------------------------------------------------------------
 
 MATCH = {"exact_match": {"min": 0.9, "max_drop": 0.02}}
@@ -202,6 +225,11 @@ WAIVER = {"resource": "model.tiny", "until": "2027-01-31", "reason": "soon", "ap
         ({"slices": {"language": LOOSE}}, ("for each language: exact_match min 0.9 → 0.5",)),
         ({"confidence": 0.9}, ("confidence 0.95 → 0.9",)),
         ({"expected": "draft"}, ("expects another column now: answer → draft",)),
+        (
+            {"inputs": {"question": "answer"}},
+            ("question is filled from another column now: question → answer",),
+        ),
+        ({"inputs": {"question": "question", "tone": "tone"}}, ()),
         ({"confidence": 0.99}, ()),
         ({"metrics": {**STRICT["metrics"], "rouge_l": {"min": 0.5}}}, ()),
         (exact(min=0.95, max_drop=0.01), ()),

@@ -80,6 +80,18 @@ def test_a_saved_plan_is_as_the_schema_says_and_reads_back_the_same(plan: Plan, 
     assert (saved.digest, saved.targets, saved.rollback_to) == (plan_digest(plan), plan.targets, plan.rollback_to)
 
 
+def test_what_a_policy_of_another_revision_had_against_it_is_read_back(tmp_path: Path) -> None:
+    """Whoever applies it does not know that revision any more."""
+    tiny = Address("model", "tiny")
+    allowed = PolicyResult("open", "deny", tiny, True, "no", basis="base")
+    denied = PolicyResult("licence", "deny", tiny, False, "no", basis="base", note="apply it first")
+    path = tmp_path / "plan.json"
+    path.write_text(
+        json.dumps(plan_json(replace(everything(), policies=(allowed, denied, replace(denied, basis="head")))))
+    )
+    assert read_plan(path).denied == (denied,)
+
+
 def test_every_field_of_the_rich_plan_says_something() -> None:
     plan = everything()
     assert plan.targets == TARGETS
@@ -137,6 +149,14 @@ def test_what_moved_since_is_named() -> None:
     assert lines(desired(after), recorded(before, serial=2), live(before))[0].startswith("the record: serial 1")
     gone = lines(desired(after), recorded(before), LiveState())
     assert any(line.startswith("endpoint.main@") and line.endswith("is absent now") for line in gone)
+
+
+def test_a_file_is_not_blamed_for_what_another_apply_recorded() -> None:
+    before, after = application(), application(system="Be kind.")
+    saved = build_plan(desired(after), recorded(before), live(before)).inputs
+    lines = moved(saved, build_plan(desired(after), recorded(after, serial=2), live(after)).inputs)
+    assert lines[0] == "the record: serial 1 when planned, 2 now"
+    assert not [line for line in lines if "llmops.yaml" in line]
 
 
 def test_a_deletion_that_is_taken_back_is_named() -> None:

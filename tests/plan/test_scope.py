@@ -62,6 +62,40 @@ def test_a_targeted_route_brings_its_gates_and_their_datasets() -> None:
     assert [s.address.name for s in plan.steps if isinstance(s, RunGate)] == ["faq"]
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_gate_that_is_weakened_brings_the_route_that_it_must_still_prove(gone: bool) -> None:
+    """Otherwise that route could follow, proven by the weaker gate alone or by none, without another change."""
+    before, after = application(), application(system="Be kind.", minimum=0.5)
+    wanted = without(after, "gate.faq") if gone else after
+    plan = build_plan(desired(wanted), recorded(before), live(before), targets=targets("gate.faq"))
+    assert {s.as_recorded for s in plan.steps if isinstance(s, RunGate)} == ({True} if gone else {True, False})
+    assert [str(s.address) for s in plan.steps if isinstance(s, Promote)] == ["route.support"]
+    all_gone = build_plan(desired({}), recorded(before), live(before), targets=targets("gate.faq"))
+    assert changed(all_gone) == {"gate.faq"}
+
+
+def test_a_route_that_nobody_recorded_goes_before_the_endpoint_that_a_target_deletes() -> None:
+    before = application(fallback=True)
+    seen = live(before)
+    config = seen.gateway.configs["local"]
+    stray = replace(config, routes={**config.routes, "zz": replace(config.routes["support"], name="zz")})
+    seen = LiveState(seen.readings, replace(seen.gateway, configs={"local": stray}))
+    plan = build_plan(desired(application()), recorded(before), seen, targets=targets("endpoint.spare"))
+    destroy = next(s for s in plan.steps if isinstance(s, Destroy))
+    assert "retire:route.zz" in destroy.needs
+    fewer = build_plan(
+        desired(application(fallback=True)),
+        recorded(application(fallback=True, replicas=3)),
+        seen,
+        targets=targets("endpoint.spare"),
+    )
+    spare = Address("endpoint", "spare")
+    assert "retire:route.zz" in next(s for s in fewer.steps if s.address == spare).needs
+    other = build_plan(desired(application()), recorded(before), seen, targets=targets("policy.open"))
+    assert not other.steps
+    assert "route.zz" in named(other.left_out)
+
+
 def test_a_new_application_can_be_made_target_by_target() -> None:
     after = application()
     plan = build_plan(desired(after), recorded({}, 0), NOTHING, targets=targets("endpoint.main"))
@@ -86,6 +120,17 @@ def test_drift_is_brought_back_for_targets_only() -> None:
     assert {str(s.address) for s in plan.steps} == {"endpoint.main"}
     assert named(plan.left_out) == {"endpoint.spare", "dataset.faq"}
     assert [str(d.address) for d in plan.drift] == ["endpoint.main"]
+
+
+def test_an_engine_that_is_brought_back_for_others_gets_its_old_model() -> None:
+    before, after = application(), application(names={"model.tiny": "small"}, weights="w2")
+    seen = live(before)
+    seen = LiveState({**seen.readings, "model": Reading(), "endpoint": Reading()}, seen.gateway)
+    plan = build_plan(desired(after), recorded(before), seen, targets=targets("endpoint.main"))
+    assert "route.support" in named(plan.left_out)
+    old = before[Address("endpoint", "main")].revision
+    step = next(s for s in plan.steps if s.id == f"provision:endpoint.main@{old}")
+    assert [need.partition("@")[0] for need in step.needs] == ["provision:model.tiny"]
 
 
 def test_a_target_of_a_drifted_route_brings_what_it_runs_on() -> None:

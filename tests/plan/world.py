@@ -23,11 +23,10 @@ from llmctl.core.protocols import Change, GatewayReading, Op
 from llmctl.core.resources import Desired, Key, Live, RecordState
 from llmctl.core.steps import RunGate
 from llmctl.gates import GateResult
+from llmctl.gateway.checks import read_config
 from llmctl.live import LiveState
 from llmctl.plan import Plan, build_plan
 from tests.apply.fakes import MemoryGateway, MemoryJournal, MemoryProvider, MemoryTarget
-
-# Not shrunk: that takes minutes here. To shrink a failure, give it Phase.shrink as well.
 from tests.plan.applications import App
 
 # Not shrunk: that takes minutes here. To shrink a failure, give it Phase.shrink as well.
@@ -143,6 +142,7 @@ class Gateway(MemoryGateway):
 
     def publish(self, op: Op, config: GatewayConfig, expected: str) -> GatewayReading:
         number = self.faults.begin()
+        read_config(config.to_json())  # as the real one: it takes nothing that cannot be served
         reading = super().publish(op, config, expected)
         self.changed()
         self.faults.end(number)

@@ -121,5 +121,6 @@ def test_a_first_apply_of_which_all_is_taken_back_is_recorded(repository: Reposi
         journal.commit(Change(f"take back {name}", {Address.parse(name): None}))
     journal.commit(Change("nothing is left"))
     journal.close("failed", subject="For nothing", decisions={}, rejections=())
-    assert [c.subject for c in Reader(repository, ENV).entry(1).changes][-2:] == ["take back prompt.a", "nothing is left"]
+    made = [c.subject for c in Reader(repository, ENV).entry(1).changes]
+    assert made[-2:] == ["take back prompt.a", "nothing is left"]
     git(folder, "fsck", "--strict", "--no-dangling")

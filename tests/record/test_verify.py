@@ -466,8 +466,9 @@ def test_a_key_that_cannot_sign_loses_nothing(tmp_path: Path) -> None:
     attempt.commit(put(recorded("prompt.a")))
     (tmp_path / "key").rename(tmp_path / "away")
     (tmp_path / "key.pub").rename(tmp_path / "away.pub")
+    attempt.commit(put(recorded("prompt.b")))
     with pytest.raises(RecordError, match="could not be signed") as caught:
-        attempt.commit(put(recorded("prompt.b")))
+        attempt.close("applied", subject="x", decisions={}, rejections=())
     assert "signingkey" in caught.value.hint
     (tmp_path / "away").rename(tmp_path / "key")
     attempt.close("applied", subject="x", decisions={}, rejections=())

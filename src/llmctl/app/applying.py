@@ -13,17 +13,17 @@ from time import monotonic
 from llmctl.app.planning import EVERYTHING, Scope, desired_at, nothing_desired, plan, plan_for
 from llmctl.app.policies import refusal
 from llmctl.app.preflight import preflight
+from llmctl.app.rollback import LAST_GOOD, find_rejection, last_good
 from llmctl.app.validate import checked
 from llmctl.app.workspace import Workspace
 from llmctl.apply import ApplyResult, Reporter, Run, State, run_destroy, run_steps
-from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json
 from llmctl.core.errors import Denied, InvalidInput, LlmctlError, Locked, ProviderError, StalePlan
 from llmctl.core.exits import ExitCode, first_that_applies
 from llmctl.core.protocols import Op
-from llmctl.core.resources import RecordState, Rejection
-from llmctl.core.steps import Action, Destroy, Promote, Step
+from llmctl.core.resources import Rejection
+from llmctl.core.steps import Action, Destroy, Move, Promote, Step
 from llmctl.plan import Plan, SavedPlan, moved, plan_digest, plan_json, read_plan
 from llmctl.record import Action as RecordAction
 from llmctl.record import Attempt, HeldLock, Lock, find_interrupted
@@ -44,7 +44,7 @@ class Request:
     parallelism: int = 8
     plan_file: Path | None = None
     scope: Scope = EVERYTHING
-    rollback_to: int | None = None
+    rollback_to: int | None = None  # a serial, or LAST_GOOD
     destroy: bool = False
     reason: str = ""
 
@@ -84,12 +84,15 @@ def apply(workspace: Workspace, request: Request) -> Outcome:
     published = workspace.target.last_published()  # a record that was lost must not hand out old fences again
     with lock.acquire(f"llmctl {request.action}", at_least=published.fence if published else 0) as held:
         _close_interrupted(workspace, held, request)
+        if request.rollback_to == LAST_GOOD:
+            request = replace(request, rollback_to=last_good(workspace))
         saved = read_plan(request.plan_file) if request.plan_file else None
         if saved is not None:
             request = replace(request, scope=replace(request.scope, targets=tuple(map(str, saved.targets))))
         made = _plan(workspace, request)
         if request.plan_file and saved:
             _refuse_if_stale(request.plan_file, saved, made)
+            made = replace(made, policies=tuple(dict.fromkeys((*made.policies, *saved.denied))))
         _refuse_if_denied(made)
         if made.is_empty and not (request.destroy and workspace.target.exists()):
             return Outcome(made, None, 0, ExitCode.OK)
@@ -285,12 +288,17 @@ def _decisions(workspace: Workspace, request: Request, made: Plan, result: Apply
 
 
 def _rejections(made: Plan, request: Request, result: ApplyResult | None, actor: str) -> tuple[Rejection, ...]:
-    """A rollback rejects the route revisions that it left, each as soon as that route is back, or gone."""
-    kept = made.recorded.rejections
-    if request.action != "rollback" or result is None:
+    """A rollback rejects the route revisions that it left, each as soon as that route is back, or gone.
+
+    What is rejected already stays so, also under the name that its route got.
+    """
+    done = [r.step for r in result.results if r.state is State.DONE] if result else []
+    to = {step.origin: step.address for step in done if isinstance(step, Move)}
+    kept = tuple(replace(r, address=to.get(r.address, r.address)) for r in made.recorded.rejections)
+    if request.action != "rollback":
         return kept
-    ended = (r.step for r in result.results if isinstance(r.step, Promote | Destroy) and r.state is State.DONE)
-    away = {s.address for s in ended if s.address.kind == "route" and not _restores(s)}
+    ended = (s for s in done if isinstance(s, Promote | Destroy) and s.address.kind == "route")
+    away = {step.address for step in ended if not _restores(step)}
     serial = made.recorded.serial + 1
     left = (
         Rejection(c.address, c.before, serial, request.reason or f"rolled back to serial {request.rollback_to}", actor)
@@ -313,36 +321,6 @@ def _ci_run() -> str:
             f"{env.get('GITHUB_SERVER_URL', '')}/{env.get('GITHUB_REPOSITORY', '')}/actions/runs/{env['GITHUB_RUN_ID']}"
         )
     return env.get("CI_JOB_URL") or env.get("BUILD_URL") or ""
-
-
-def last_good(workspace: Workspace) -> int:
-    """The serial to go back to when none is named: the newest good entry whose routes are others than now.
-
-    Entries that declare no route, and those whose routes were rejected, are passed over. Raises
-    ``InvalidInput`` when there is none.
-    """
-    now = workspace.recorded()
-    if not now.serial:
-        raise InvalidInput([Diagnostic("nothing is applied yet in this environment", hint="Run `llmctl apply` first.")])
-    rejected = {(r.address, r.revision) for r in now.rejections}
-    serving = _routes(now)
-    for entry in workspace.reader.entries():
-        if entry.outcome in ("applied", "rolled back") and entry.action in ("apply", "rollback"):
-            routes = _routes(workspace.reader.state_at(entry.serial))
-            if routes and routes != serving and rejected.isdisjoint(routes.items()):
-                return entry.serial
-    raise InvalidInput(
-        [
-            Diagnostic(
-                "there is no earlier good entry with other routes to go back to",
-                hint="`llmctl audit log` lists what is recorded; name one with --to SERIAL.",
-            )
-        ]
-    )
-
-
-def _routes(state: RecordState) -> dict[Address, str]:
-    return {a: r.revision for a, r in state.resources.items() if a.kind == "route"}
 
 
 def unlock(workspace: Workspace, *, force: bool) -> str | None:
@@ -368,12 +346,7 @@ def unreject(workspace: Workspace, revision: str, reason: str) -> tuple[Rejectio
     workspace.repository.require_identity()
     with Lock(workspace.repository, workspace.environment.name).acquire("llmctl unreject") as held:
         state = workspace.recorded()
-        prefix = revision.rpartition("@")[2]
-        found = [r for r in state.rejections if prefix and r.revision.startswith(prefix)]
-        if len(found) != 1:
-            known = ", ".join(f"{r.address}@{r.revision[:8]}" for r in state.rejections) or "none"
-            what = "is not rejected" if not found else "names several rejected revisions"
-            raise InvalidInput([Diagnostic(f"{revision!r} {what}", hint=f"Rejected: {known}.")])
+        found = find_rejection(state.rejections, revision)
         attempt = Attempt.begin(
             workspace.repository,
             workspace.environment.name,
@@ -388,8 +361,8 @@ def unreject(workspace: Workspace, revision: str, reason: str) -> tuple[Rejectio
         )
         attempt.close(
             "applied",
-            subject=f"unreject {found[0].address}@{found[0].revision[:8]}: {reason}",
-            decisions={"action": "unreject", "revision": found[0].revision, "reason": reason},
-            rejections=tuple(r for r in state.rejections if r is not found[0]),
+            subject=f"unreject {found.address}@{found.revision[:8]}: {reason}",
+            decisions={"action": "unreject", "revision": found.revision, "reason": reason},
+            rejections=tuple(r for r in state.rejections if r is not found),
         )
-        return found[0], attempt.serial
+        return found, attempt.serial

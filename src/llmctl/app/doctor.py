@@ -369,6 +369,4 @@ def _locks(around: Surroundings) -> Check:
 
 def _pulumi(_: Surroundings) -> Check:
     path = shutil.which("pulumi")
-    return Check(
-        "pulumi", Level.OK, path or "not found, and not needed: only the target aws, not served yet, will use it"
-    )
+    return Check("pulumi", Level.OK, path or "not found; only the target aws, not served yet, needs it")

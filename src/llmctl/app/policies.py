@@ -44,7 +44,8 @@ def judge(made: Plan, desired: Desired, base: Mapping[Address, Resource] | None,
 
 def refusal(result: PolicyResult) -> str:
     """What a result that denies has against its resource, in one line."""
-    text = "; ".join(part for part in (result.error or result.message, result.note) if part)
+    told = result.error or result.message
+    text = "; ".join(part for part in (told.removesuffix(".") if result.note else told, result.note) if part)
     before = ", as it was before this change," if result.basis == "base" else ""
     return f"policy.{result.policy}{before} denies {result.address}" + (f": {text}" if text else "")
 

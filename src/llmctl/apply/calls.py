@@ -13,6 +13,7 @@ from llmctl.core.errors import LlmctlError, ProviderError
 from llmctl.core.gateway_config import GatewayConfig
 from llmctl.core.protocols import GatewayReading, Op
 from llmctl.core.resources import Key, Live, Reading
+from llmctl.live import raised_in
 
 GRACE_S = 15.0  # a provider ends its calls at the deadline by itself, and may be in the middle of a request then
 _DEFECT = "This is a defect of that provider, and not of what you wrote; please report it."
@@ -48,8 +49,7 @@ def bounded(clock: Clock, op: Op, what: str, call: Callable[[], T]) -> T:
         return answers[0]
     if isinstance(failures[0], LlmctlError):
         raise failures[0]
-    said = str(failures[0]).partition("\n")[0]
-    raise ProviderError(f"{what} raised {type(failures[0]).__name__}: {said}", hint=_DEFECT)
+    raise ProviderError(f"{what} raised {type(failures[0]).__name__}", detail=raised_in(failures[0]), hint=_DEFECT)
 
 
 def as_reading(what: str, answer: object) -> Reading[Json]:

@@ -183,7 +183,7 @@ class Effects:
             evidence = result.evidence
             verdict = evidence.verdict.value
             ended(verdict, {"evidence": evidence.digest})
-        self.run.on_gate(GateReport(evidence, result.worst, result.cached))
+        self.run.on_gate(GateReport(evidence, result.worst, result.cached, step.as_recorded))
         judge = f"gate {step.address.name}{' as recorded' if step.as_recorded else ''}"
         change = Change(
             f"{judge} {verdict} for {step.route}@{step.revision[:8]}",

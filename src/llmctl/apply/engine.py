@@ -20,6 +20,7 @@ from llmctl.core.resources import Key, Recorded
 from llmctl.core.signals import HEAR_S
 from llmctl.core.steps import Action, Move, Promote, Provision, RunGate, Step
 from llmctl.graph import users_of
+from llmctl.live import raised_in
 from llmctl.plan.routes import endpoint_keys
 
 PARALLELISM = 8
@@ -135,9 +136,9 @@ class _Scheduler:
         except LlmctlError as error:
             return failed(error)
         except Exception as error:  # noqa: BLE001 - a defect in one step must not keep the others from being recorded
-            summary = f"{step.id}: unexpected {type(error).__name__}: {error}"
+            summary = f"{step.id}: unexpected {type(error).__name__}"
             hint = "This is a defect in llmctl or in a provider; please report it."
-            return failed(ProviderError(summary, hint=hint))
+            return failed(ProviderError(summary, detail=raised_in(error), hint=hint))
         return StepResult(step, State.DONE, text, clock.now() - begun, tries=attempts.made)
 
     def _ended(self, result: StepResult) -> None:

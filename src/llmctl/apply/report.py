@@ -54,6 +54,7 @@ class GateReport:
     evidence: Evidence
     worst: tuple[RowReport, ...] = ()
     cached: tuple[str, ...] = ()
+    as_recorded: bool = False  # judged by the gate as it was recorded, which this apply weakens or deletes
 
 
 @dataclass(frozen=True, slots=True)

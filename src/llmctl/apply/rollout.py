@@ -39,6 +39,7 @@ class Rollout:
         self._mutex = Lock()  # held while one publishes
         self._guard = Lock()
         self._waiting: list[_Wish] = []
+        self._published: GatewayConfig | None = None  # what we published last, if that is known to be served
 
     def current(self, step: Step, op: Op) -> GatewayConfig:
         """What the gateway serves. Raises ``ProviderError`` when that is not known."""
@@ -94,15 +95,20 @@ class Rollout:
         """A conflict means that somebody published meanwhile: the edits are made again on what is there then."""
         step, op = by.step, by.op
         for attempt in range(_TRIES):
-            current = edited = self.current(step, op)
+            # Its revision guards the publication: what somebody else published meanwhile is a conflict, and then read.
+            published, self._published = self._published, None
+            current = edited = published or self.current(step, op)
             for wish in wishes:
                 before, edited = edited, wish.edit(edited)
                 wish.changed = wish.always or edited != before
             if not any(wish.changed for wish in wishes):
-                return
+                if published is None:
+                    return
+                continue  # nothing guards that
             wanted = replace(edited, environment=self._environment, serial=op.serial, fence=op.fence)
             try:
                 self._publish(step, op, wanted, current.revision)
+                self._published = wanted
                 return
             except Conflict:
                 if attempt + 1 == _TRIES:

@@ -97,7 +97,11 @@ class Run:
     def effect(
         self, step: Step, name: str, data: Mapping[str, Json]
     ) -> Iterator[Callable[[str, Mapping[str, Json]], None]]:
-        """Note an effect before it is made, and after. Yields what to call for another outcome than "ok"."""
+        """Note an effect before it is made, while the lock is ours, and after.
+
+        Yields what to call for another outcome than "ok".
+        """
+        self.check_lease()  # here too: a provider of somebody else's may forget to, and a step may have many effects
         intent = self.journal.intend(step.id, name, data)
         outcome: list[tuple[str, Mapping[str, Json]]] = [("ok", {})]
         try:

@@ -163,7 +163,10 @@ class Traffic:
         return tuple(declared.spec.get("aliases") or ()) if declared else ()
 
     def _shifted(self, step: Shift, config: gw.GatewayConfig) -> gw.GatewayConfig:
+        """The split; the new revision alone where the old one could not be brought back."""
         weights = {revision: share for revision, share in step.weights if share}
+        if not weights.keys() <= config.routes[step.address.name].revisions.keys():
+            weights = {step.revision: 100}
         lease = gw.Lease(self.run.serial, self.run.fence, expires_at=self.run.clock.wall() + LEASE_S)
         return gw.shifted(config, step.address.name, weights, lease)
 

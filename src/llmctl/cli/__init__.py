@@ -117,8 +117,16 @@ def cli() -> None:
     """
 
 
+def _take_names_for_utf8() -> None:
+    """Start anew where Python takes names of files for ASCII (``LC_ALL=C`` and ``PYTHONUTF8=0``): a project in a
+    folder with an umlaut could not be recorded."""
+    if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
+
+
 def main() -> NoReturn:
     """Entry point: runs the command and exits with a code of DESIGN section 5."""
+    _take_names_for_utf8()
     # Short-lived and allocation-heavy: collecting garbage early costs more than the memory it saves.
     gc.set_threshold(5_000_000, 50, 50)
     from llmctl.cli.errors import exit_code_of

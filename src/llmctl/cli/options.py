@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from llmctl.cli.completing import addresses, environments
+
+if TYPE_CHECKING:
+    from llmctl.app.workspace import Workspace
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,6 +54,13 @@ def project_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def choosing(file: str | None, workspace: Workspace) -> str:
+    """The options with which a command that is named to the user means the same file and environment."""
+    options = ["-f", shlex.quote(file)] if file else []
+    options += ["-e", workspace.environment.name] if len(workspace.document.environments) > 1 else []
+    return "".join(f" {option}" for option in options)
 
 
 def json_option(function: F) -> F:

@@ -14,10 +14,12 @@ from types import FrameType
 
 import click
 
-from llmctl.app.applying import Request, apply, last_good
+from llmctl.app.applying import Request, apply
 from llmctl.app.planning import Scope
+from llmctl.app.rollback import LAST_GOOD
 from llmctl.app.workspace import open_workspace
 from llmctl.apply import PARALLELISM, Collected
+from llmctl.cli.options import choosing
 from llmctl.cli.views.plan import render_plan
 from llmctl.cli.views.progress import LiveProgress, PlainProgress, progress
 from llmctl.cli.views.promote import render_promotion
@@ -25,7 +27,7 @@ from llmctl.cli.views.summary import outcome_json, render_summary
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.errors import InvalidInput
 from llmctl.core.signals import HEAR_S
-from llmctl.plan import Plan
+from llmctl.plan import Plan, read_plan
 
 _FINISHING = "Interrupted: finishing or undoing the steps in hand, then recording what happened …"
 _QUESTIONS = {"apply": "Apply this to {}?", "destroy": "Destroy all this in {}?", "rollback": "Roll {} back like this?"}
@@ -54,9 +56,11 @@ def run(
     if plan_file is not None and targets:
         hint = "Plan with `llmctl plan --target ADDRESS --out FILE`, and apply that file without --target."
         raise InvalidInput([Diagnostic("a saved plan is applied as it is, --target cannot narrow it", hint=hint)])
+    if plan_file is not None and environment is None:
+        environment = read_plan(plan_file).environment
     workspace = open_workspace(file, environment)
     if rollback and rollback_to is None:
-        rollback_to = last_good(workspace)
+        rollback_to = LAST_GOOD
     if as_json and not yes:
         raise InvalidInput([Diagnostic("--json does not ask", hint="Add --yes.")])
     cancelled, begun = Event(), Event()
@@ -78,7 +82,8 @@ def run(
             outcome = apply(workspace, request)
         finally:
             reporter.__exit__(None, None, None)
-        click.echo(json.dumps(outcome_json(outcome), indent=2) if as_json else render_summary(outcome, file))
+        summary = "" if as_json else render_summary(outcome, choosing(file, workspace))
+        click.echo(json.dumps(outcome_json(outcome), indent=2) if as_json else summary)
     return outcome.exit_code
 
 

@@ -201,7 +201,8 @@ def _is_gate(snapshot: Snapshot, request: web.Request) -> bool:
 def _staged(snapshot: Snapshot, asked: ChatRequest, request: web.Request) -> Served:
     """The revision that a gate names; everybody else is told what they are told of any unknown model."""
     name, _, revision = asked.model.partition("@")
-    served = snapshot.served.get(snapshot.names.get(name, ""), {}).get(revision)
+    routes = (name, snapshot.names.get(name, ""))  # its own name first: what is staged there is not served by it yet
+    served = next((found for r in routes if (found := snapshot.served.get(r, {}).get(revision))), None)
     if not _is_gate(snapshot, request) or served is None:
         raise no_such_model(asked.model)
     return served

@@ -81,7 +81,8 @@ class Snapshot:
             for name, route in config.routes.items()
         }
         names = {alias: name for name, route in config.routes.items() for alias in route.aliases}
-        names |= {name: name for name in config.routes}  # a route's own name is never another's alias
+        # A route's own name wins over an alias, but only once something is promoted on it: before, it serves nobody.
+        names |= {name: name for name, route in config.routes.items() if route.promoted or name not in names}
         return cls(config, config.revision, secrets, served, names, _lease_ends(config, before), time.time())
 
     @property

@@ -63,10 +63,7 @@ class _Call(Generic[T]):
             self._ended.set()
 
     def _raised(self, error: BaseException) -> Diagnostic:
-        """Says where it was raised, and not its text: nobody knows what is in it."""
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        detail = f"Raised in {frame.name}, {frame.filename}:{frame.lineno}."
-        return Diagnostic(f"{self._what} raised {type(error).__name__}", detail=detail, hint=_DEFECT)
+        return Diagnostic(f"{self._what} raised {type(error).__name__}", detail=raised_in(error), hint=_DEFECT)
 
     def answer(self, seconds: float) -> object:
         """What was read, or a ``Diagnostic`` that says why nothing was."""
@@ -75,6 +72,12 @@ class _Call(Generic[T]):
                 hint = "See whether what it talks to hangs, then run the command again."
                 return Diagnostic(f"{self._what} did not answer in {seconds:g} s", hint=hint)
         return self._result
+
+
+def raised_in(error: BaseException) -> str:
+    """Where an error was raised that nobody foresaw. Not its text: nobody knows what is in it, a key maybe."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"Raised in {frame.name}, {frame.filename}:{frame.lineno}."
 
 
 def _failed(reason: Diagnostic) -> Reading[Json]:

@@ -94,9 +94,18 @@ def build_plan(
 
 
 def _in_the_way(observed: Observed, scope: Scope, recorded: RecordState, live: LiveState | None) -> set[Address]:
-    """Routes that nobody recorded, on an endpoint that this plan deletes: they go before it, targets or not."""
+    """Routes that nobody recorded, on an endpoint that this plan deletes or changes in place: they go before that,
+    targets or not."""
     config = live.gateway_config() if live else None
-    gone = {a.name for a in recorded.resources if a.kind == "endpoint" and a not in scope.desired.resources}
+    desired = scope.desired.resources
+    gone = {
+        address.name
+        for address, was in recorded.resources.items()
+        if address.kind == "endpoint"
+        and (
+            address not in desired or (desired[address].revision == was.revision and desired[address].spec != was.spec)
+        )
+    }
     return {
         Address("route", name)
         for name in (observed.stray_routes if config else ())
@@ -148,12 +157,13 @@ def _rejected(desired: Desired, recorded: RecordState, changes: Sequence[Resourc
         for r in recorded.rejections:
             named = (address, origins.get(address, address))
             if r.address in named and desired.resources[address].revision == r.revision:
+                several = sum(other.revision[:8] == r.revision[:8] for other in recorded.rejections) > 1
+                which = f"{r.address}@{r.revision[:8]}" if several else r.revision[:8]
                 yield Diagnostic(
                     f"revision {r.revision[:8]} was rejected by the rollback of serial {r.serial}",
                     address=address,
                     detail=r.reason,
-                    hint=f"Change it, or run `llmctl unreject {r.revision[:8]} --reason …` "
-                    "to say why it is good again.",
+                    hint=f"Change it, or run `llmctl unreject {which} --reason …` to say why it is good again.",
                 )
 
 

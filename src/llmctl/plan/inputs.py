@@ -33,11 +33,13 @@ def inputs_of(
 def moved(saved: Inputs, now: Inputs) -> list[str]:
     """What differs between what a saved plan was made from and what is there now, a line each."""
     lines = []
-    if saved.serial != now.serial or saved.head != now.head:
+    record_moved = saved.serial != now.serial or saved.head != now.head
+    if record_moved:
         lines.append(f"the record: serial {saved.serial} when planned, {now.serial} now")
     for name in sorted({*saved.desired, *now.desired}):
         before, after = saved.desired.get(name), now.desired.get(name)
-        if before != after:
+        # What differs from one record alone may be the doing of that record, and not of the file.
+        if before != after and not (record_moved and None in (before, after)):
             state = "gone from" if after == "" else "back in" if before == "" else "changed in"
             lines.append(f"{name}: {state} llmops.yaml or a file that it refers to")
     for name in sorted({*saved.live, *now.live}):

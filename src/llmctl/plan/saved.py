@@ -23,7 +23,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SavedPlan:
-    """What is read back of a plan file: enough to plan the same again, and to refuse it when anything moved."""
+    """What is read back of a plan file: enough to plan the same again, and to refuse it when anything moved.
+
+    ``denied`` is what policies as they were before the change had against it. Those of another revision of the
+    file are known to that plan alone; what they ask for first would make it stale.
+    """
 
     digest: str
     environment: str
@@ -33,6 +37,7 @@ class SavedPlan:
     inputs: Inputs
     targets: tuple[Address, ...] = ()
     rollback_to: int = 0
+    denied: tuple[PolicyResult, ...] = ()
 
 
 def read_plan(path: Path) -> SavedPlan:
@@ -77,6 +82,7 @@ def _saved(data: Mapping[str, Json]) -> SavedPlan:
         Inputs(**data["inputs"]),
         _addresses(data["targets"]),
         data["rollback_to"],
+        tuple(r for r in map(_policy, data["policies"]) if r.basis == "base" and r.denies),
     )
 
 

@@ -121,7 +121,9 @@ class _Relations:
         self._in_place = {
             c.address for c in changes if c.address.kind == "endpoint" and Key(c.address.name, c.after) in running
         }
-        self._proven_anew = {c.address for c in changes if c.address.kind == "route" and c.after and c.before != c.after}
+        self._proven_anew = {
+            c.address for c in changes if c.address.kind == "route" and c.after and c.before != c.after
+        }
 
     def included(self, targets: Iterable[Address]) -> set[Address]:
         """The targets and what they need; what leaves brings those along that must stop using it first.

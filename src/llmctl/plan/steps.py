@@ -96,6 +96,7 @@ def build_up(builder: Builder) -> None:
     _restore_routes(builder)
     for address in [a for a in builder.changes if a.kind == "route" and a in builder.desired.resources]:
         _route(builder, address)
+    _names_taken_over(builder)
     _rules(builder)
     _resources(builder)
 
@@ -156,7 +157,7 @@ def _endpoints(b: Builder) -> None:
         _restore(b, Address("endpoint", key.name), key.revision, ())
 
 
-def _running_specs(b: Builder, key: Key) -> list[Spec]:
+def running_specs(b: Builder, key: Key) -> list[Spec]:
     """How an endpoint revision is recorded to run: by itself, or for a route that is still on it."""
     was = b.recorded.resources.get(Address("endpoint", key.name))
     found = [was.spec] if was and was.revision == key.revision else []
@@ -166,17 +167,17 @@ def _running_specs(b: Builder, key: Key) -> list[Spec]:
 def _endpoint_action(b: Builder, change: ResourceChange) -> Action:
     """A revision that comes back while a route still runs on it is changed in place, and not made anew."""
     want = b.desired.resources[change.address]
-    running = _running_specs(b, Key(change.address.name, want.revision))
+    running = running_specs(b, Key(change.address.name, want.revision))
     return Action.UPDATE if any(spec != want.spec for spec in running) else change.action
 
 
 def _shrinking(b: Builder) -> Iterable[Key]:
-    """Endpoints of recorded routes that are to have fewer replicas; one that does not run is only started anew."""
+    """Endpoints that are to have fewer replicas; one that does not run is only started anew."""
     lost = set(b.observed.restore)
     for address, change in b.changes.items():
         if address.kind == "endpoint" and change.after and (address, change.after) not in lost:
             want, key = b.desired.resources[address], Key(address.name, change.after)
-            if key in b.links and any(_replicas(want.spec) < _replicas(spec) for spec in _running_specs(b, key)):
+            if any(_replicas(want.spec) < _replicas(spec) for spec in running_specs(b, key)):
                 yield key
 
 
@@ -242,11 +243,25 @@ def _route(b: Builder, address: Address) -> None:
     b.add(Promote(f"promote:{address}@{resource.revision}", address, (last,), resource.revision, change.action))
 
 
+def _names_taken_over(b: Builder) -> None:
+    """A route answers to an alias until the route that is now declared under that name serves."""
+    for address in [a for a in b.changes if a.kind == "route" and a in b.recorded.resources]:
+        for step_id in b.existing([b.provision(address), f"stage:{address}@{b.revision(address)}"]):
+            b.add(replace(b.steps[step_id], needs=(*b.steps[step_id].needs, *successors(b, address))))
+
+
+def successors(b: Builder, address: Address) -> tuple[str, ...]:
+    """The steps after which new routes serve under names that a recorded route answers to as aliases."""
+    names = [Address("route", alias) for alias in b.recorded.resources[address].spec.get("aliases") or ()]
+    return b.existing(f"promote:{new}@{b.revision(new)}" for new in names if new != address)
+
+
 def _shift(b: Builder, route: Resource, before: str, needs: tuple[str, ...]) -> str:
-    """One step a percentage of the canary; a route that serves nothing yet takes all traffic at once."""
+    """One step a percentage of the canary. A route that serves nothing yet takes all traffic at once, and so does
+    a rollback: what it goes back to was proven, and what it leaves does harm."""
     address, revision = route.address, route.revision
     rollout = route.spec.get("rollout") or {}
-    percents = [p for p in rollout.get("canary") or () if p < 100] if before else []
+    percents = [p for p in rollout.get("canary") or () if p < 100] if before and b.gated else []
     for percent in percents:
         step_id = f"shift:{address}:{percent}@{revision}"
         weights = ((before, 100 - percent), (revision, percent))

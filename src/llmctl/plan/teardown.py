@@ -11,7 +11,7 @@ from llmctl.core.steps import Action, Destroy, Promote, Provision, Retire
 from llmctl.graph import users_of
 from llmctl.plan.changes import by_name
 from llmctl.plan.routes import chain_keys, endpoint_keys
-from llmctl.plan.steps import Builder, provision_id, weakened_after
+from llmctl.plan.steps import Builder, provision_id, running_specs, successors, weakened_after
 
 
 def tear_down(b: Builder) -> None:
@@ -31,9 +31,20 @@ def _stray_routes(b: Builder) -> None:
 
 
 def _settled(b: Builder) -> tuple[str, ...]:
-    """The steps after which no route is served any more that nobody recorded: what it runs on nobody knows."""
+    """The steps after which every route that nobody recorded so is gone, or as it should be.
+
+    Until then it may have traffic to anything: an apply that was killed leaves a split to what it had made.
+    """
     routes = [Address("route", name) for name in b.observed.stray_routes]
-    return b.existing(i for r in routes for i in (f"retire:{r}", f"promote:{r}@{b.revision(r)}"))
+    found = [*b.existing(i for r in routes for i in (f"retire:{r}", f"promote:{r}@{b.revision(r)}"))]
+    follows = dict(b.moves)
+    for old in (address for address, _ in b.observed.restore if address.kind == "route"):
+        new = follows.get(old, old)
+        if new not in b.desired.resources:
+            found.append(_destroy_id(old))
+        else:
+            found += b.existing([f"promote:{new}@{b.revision(new)}"]) or b.existing([b.restored.get(new, "")])
+    return tuple(found)
 
 
 def _retire(b: Builder) -> None:
@@ -92,6 +103,8 @@ def _destroy(b: Builder) -> None:
             needs += weakened_after(b, address)
         if address.kind == "endpoint":
             needs += _settled(b)
+        if address.kind == "route":
+            needs += successors(b, address)
         b.add(Destroy(_destroy_id(address), address, tuple(dict.fromkeys(needs)), was.revision))
 
 
@@ -103,12 +116,14 @@ def _shrink(b: Builder) -> None:
     for key in sorted(b.shrinking):
         step_id = provision_id("endpoint", key.name, key.revision)
         forgotten = [b.restored[a] for a in b.restored if key in chain_keys(b.recorded.resources[a].spec)]
+        forgotten += _settled(b)
         for address, was in b.recorded.resources.items():
             if address.kind == "route" and key in chain_keys(was.spec):
                 forgotten += (f"retire:{address}@{was.revision}", _destroy_id(address), b.provision(address))
         needs = (*b.steps[step_id].needs, *b.existing(forgotten))
         b.add(replace(b.steps[step_id], needs=tuple(dict.fromkeys(needs))))
-        if any(link.get("api_key") != b.links[key][0].get("api_key") for link in _wanted_links(b, key)):
+        keys = [spec.get("api_key") for spec in (*running_specs(b, key), *_wanted_links(b, key))]
+        if any(api_key != keys[0] for api_key in keys):
             _publish_again(b, key, step_id)
 
 
@@ -118,8 +133,9 @@ def _wanted_links(b: Builder, key: Key) -> Iterable[Spec]:
 
 
 def _publish_again(b: Builder, key: Key, changed: str) -> None:
+    """Also a route that does not change: an apply that failed may have recorded it, and not the endpoint after it."""
     for address, route in b.desired.resources.items():
-        if address.kind == "route" and key in chain_keys(route.spec) and address in b.changes:
+        if address.kind == "route" and key in chain_keys(route.spec) and address not in b.held:
             serves = b.existing((f"promote:{address}@{route.revision}", b.provision(address)))
             step_id = f"publish:{address}@{route.revision}"
             b.add(Provision(step_id, address, (changed, *serves), route.revision, Action.UPDATE))

@@ -31,13 +31,14 @@ def days_left(waiver: Waiver, today: date) -> int:
 
 
 def note_of(waiver: Waiver, today: date) -> str:
-    """That a waiver has run out or soon will; "" when neither."""
+    """That a waiver has run out, and what it was; or that it soon will, for then its result has the waiver itself."""
     left = days_left(waiver, today)
     if left > SOON_DAYS:
         return ""
-    verb = "ran out" if left < 0 else "ends"
-    approved = f", approved by {waiver.approved_by}" if waiver.approved_by else ""
-    return f"its waiver {verb} on {waiver.until} ({waiver.reason}{approved})"
+    if left < 0:
+        approved = f", approved by {waiver.approved_by}" if waiver.approved_by else ""
+        return f"its waiver ran out on {waiver.until} ({waiver.reason}{approved})"
+    return f"{left} {'day is' if left == 1 else 'days are'} left" if left else "today is its last day"
 
 
 def waived(result: PolicyResult, specs: Iterable[Mapping[str, Json]], today: date) -> PolicyResult:

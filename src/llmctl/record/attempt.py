@@ -216,7 +216,7 @@ class Attempt:
             )
             self._effects += 1
             self._pending.append(_Pending(change.subject, encoded, trailers))
-            if monotonic() - self._written_at >= self._lag_s or len(self._pending) >= _LAG_CHANGES:
+            if monotonic() - self._written_at >= self._lag_s or len(self._pending) % _LAG_CHANGES == 0:
                 self._follow()
 
     def replay(self, lines: Sequence[Mapping[str, Json]]) -> None:

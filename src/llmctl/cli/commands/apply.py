@@ -29,9 +29,10 @@ def command(
 ) -> int:
     """Make it so: provision, prove, shift traffic, record.
 
-    With PLAN (from `llmctl plan --out`) exactly that plan is applied, or refused when anything that it
-    was made from has moved. A new revision of a route gets traffic only after its gates passed; when
-    one fails, what served before still serves. Every apply is recorded, also one that failed.
+    With PLAN (from `llmctl plan --out`) exactly that plan is applied, to the environment that it is for,
+    or refused when anything that it was made from has moved. A new revision of a route gets traffic only
+    after its gates passed; when one fails, what served before still serves. Every apply is recorded, also
+    one that failed.
 
     Exit codes: 0, 1 error, 3 denied, 4 gate failed or inconclusive, 5 lock held, 6 stale plan,
     130 interrupted.

@@ -10,7 +10,7 @@ import click
 
 _NEXT = (
     ("llmctl plan", "what would change, and why"),
-    ("llmctl apply", "make it so: start it, prove it, record it"),
+    ("llmctl apply", "make it so, with proof"),
     ('llmctl chat support "How long does delivery take?"', "ask it"),
 )
 
@@ -49,7 +49,7 @@ def command(folder: Path | None, name: str | None) -> int:
     here = started.root == Path(os.path.realpath("."))
     click.echo("\nNext:" if here else f"\nNext, after `cd {shlex.quote(str(folder))}`:")
     for line, text in _NEXT:
-        click.echo(f"  {line:<53} {text}")
+        click.echo(f"  {line:<50}  {text}")
     if started.who is not None:
         note = Diagnostic(started.who.summary, Severity.WARNING, hint=started.who.hint)
         click.echo("\n" + render([note]), err=True)

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from llmctl.cli.completing import addresses
-from llmctl.cli.options import json_option, project_options, target_option
+from llmctl.cli.options import choosing, json_option, project_options, target_option
 from llmctl.core.exits import ExitCode
 
 if TYPE_CHECKING:
@@ -78,12 +78,15 @@ def command(
     from llmctl.app.workspace import open_workspace
 
     made_at = datetime.now(UTC).isoformat(timespec="seconds")
-    made = plan(open_workspace(file, environment), Scope(targets=targets, base=base or ""), offline=offline)
+    workspace = open_workspace(file, environment)
+    made = plan(workspace, Scope(targets=targets, base=base or ""), offline=offline)
     if out is not None:
         _save(made, made_at, out)
     click.echo(_shown(made, made_at, explain, "", as_json=as_json, markdown=markdown))
     if out is not None and not as_json and not markdown:
-        click.echo(f"\nSaved to {out}; apply it with `llmctl apply {shlex.quote(str(out))}`.")
+        command = f"llmctl apply {shlex.quote(str(out))}{choosing(file, workspace)}"
+        use = "it cannot be applied, for it is offline" if offline else f"apply it with `{command}`"
+        click.echo(f"\nSaved to {out}; {use}.")
     return _exit_code(made, detailed=detailed_exitcode)
 
 

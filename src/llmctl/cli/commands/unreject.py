@@ -17,7 +17,8 @@ from llmctl.cli.options import json_option, project_options
 def command(revision: str, file: str | None, environment: str | None, as_json: bool, reason: str) -> int:
     """Allow a revision again that a rollback left behind.
 
-    REVISION is as `llmctl plan` names it; its first digits are enough.
+    REVISION is as `llmctl plan` names it; its first digits are enough. Where several routes were left with
+    the same one, the route stands before it.
 
     \b
     Example:

@@ -28,7 +28,8 @@ _COLOR = {
 
 def gate_json(report: GateReport) -> dict[str, Json]:
     """The evidence as it is recorded, with the ids of the worst rows and without their texts."""
-    return {**report.evidence.to_json(), "digest": report.evidence.digest, "cached": list(report.cached)}
+    more = {"digest": report.evidence.digest, "cached": list(report.cached), "as_recorded": report.as_recorded}
+    return {**report.evidence.to_json(), **more}
 
 
 def render_gate(report: GateReport) -> str:
@@ -40,8 +41,9 @@ def _lines(report: GateReport) -> Iterator[str]:
     evidence = report.evidence
     verdict = click.style(evidence.verdict.value, fg=_COLOR[evidence.verdict], bold=True)
     against = f" compared with {evidence.baseline_revision[:8]}" if evidence.baseline_revision else ""
+    which = f"{evidence.gate} as recorded" if report.as_recorded else evidence.gate
     yield (
-        f"gate.{evidence.gate} {verdict}  {evidence.route}@{evidence.route_revision[:8]}{against}, "
+        f"gate.{which} {verdict}  {evidence.route}@{evidence.route_revision[:8]}{against}, "
         f"{evidence.samples} samples in {evidence.seconds:.1f} s"
     )
     for text in judgement_lines(evidence.judgements, report.cached):

@@ -80,8 +80,7 @@ def verdict(plan: Plan) -> str:
     words = Counter(_word(c) for c in plan.changes)
     parts = [f"{number:,} to {word}" for word, number in sorted(words.items(), key=lambda w: _ORDER.index(w[0]))]
     parts += [f"{len(plan.drift):,} to restore"] if plan.drift else []
-    gates = len({(g.gate, g.route) for g in plan.gates})
-    parts += [f"{count(gates, 'gate')} to run"] if gates else []
+    parts += [_gates(plan.gates)] if plan.gates else []
     text = ", ".join(parts) or count(len(plan.steps), "step")
     if words.keys() == {"update in place"} and not plan.gates:
         text += "; no new revision"
@@ -96,6 +95,17 @@ def verdict(plan: Plan) -> str:
         text += f", {count(len(plan.left_out), 'other change')} left out" if plan.left_out else ""
     against = refused(plan)
     return f"{text}. Apply would refuse it: {listed(against)}." if against else f"{text}."
+
+
+def _gates(forecasts: Sequence[GateForecast]) -> str:
+    """How many run, and which of them as recorded: ``2 gates to run, 1 of them also as recorded``."""
+    now = {(g.gate, g.route) for g in forecasts if not g.as_recorded}
+    before = {(g.gate, g.route) for g in forecasts if g.as_recorded}
+    text = f"{count(len(now | before), 'gate')} to run"
+    if before:
+        text += ", " if len(now | before) == 1 else f", {len(before):,} of them "
+        text += "also as recorded" if before <= now else "as recorded"
+    return text
 
 
 _ORDER = ("create", "update", "update in place", "replace", "delete", "move", "adopt", "restore", "no-op")
@@ -167,7 +177,9 @@ def rollouts(plan: Plan) -> dict[Address, str]:
         proofs.setdefault((forecast.route, forecast.revision), []).append(forecast)
     said = {}
     for route, (revision, action) in promoted.items():
-        gates = [_passes(forecast) for forecast in proofs.get((route, revision), ())]
+        runs = proofs.get((route, revision), ())
+        now = {forecast.gate for forecast in runs if not forecast.as_recorded}
+        gates = [_passes(forecast, again=forecast.as_recorded and forecast.gate in now) for forecast in runs]
         bare = "proven when it was first applied" if plan.action == "rollback" else "unproven"
         traffic = "serves" if action is Action.CREATE else _traffic(shares.get(route, []), revision)
         said[route] = f"{traffic}, {f'when {listed(gates)}' if gates else bare}"
@@ -184,9 +196,10 @@ def _reruns(plan: Plan, promoted: Collection[Address]) -> Iterator[tuple[Address
             yield forecast.gate, f"must pass on what serves, {forecast.route}@{forecast.revision[:8]}{known}"
 
 
-def _passes(forecast: GateForecast) -> str:
+def _passes(forecast: GateForecast, *, again: bool) -> str:
     which = f"{forecast.gate} as recorded" if forecast.as_recorded else str(forecast.gate)
-    return f"{which} passes" + (f" ({proven(forecast)})" if forecast.cached == "PASS" else "")
+    known = f" ({proven(forecast)})" if forecast.cached == "PASS" else ""
+    return f"{'as recorded too' if again else f'{which} passes'}{known}"
 
 
 def _traffic(shifts: Sequence[Shift], revision: str) -> str:

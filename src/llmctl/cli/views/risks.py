@@ -8,7 +8,9 @@ from enum import Enum
 
 from llmctl.cli.views.changed import phrase
 from llmctl.cli.views.layout import count, listed
+from llmctl.core.address import Address
 from llmctl.core.policies import PolicyResult
+from llmctl.core.resources import Recorded, Resource
 from llmctl.core.steps import Action, Promote, Provision, RunGate
 from llmctl.plan import GateForecast, Plan
 
@@ -33,8 +35,8 @@ class Point:
 def risks(plan: Plan) -> list[Point]:
     """All of them; an ordinary change has none."""
     sources: tuple[Callable[[Plan], Iterator[Point]], ...] = (
-        _blocked, _denials, _policies_that_deny, _gates_known_to_fail, _weakened, _deletions, _unproven,
-        _warnings, _other_policies, _twice, _drift, _left_out,
+        _blocked, _denials, _policies_that_deny, _gates_known_to_fail, _weakened, _deletions, _names_given_up,
+        _unproven, _warnings, _other_policies, _twice, _drift, _left_out,
     )  # fmt: skip
     return [point for source in sources for point in source(plan)]
 
@@ -50,8 +52,8 @@ def proven(forecast: GateForecast) -> str:
 
 def reason_of(result: PolicyResult) -> str:
     """The policy's own message, why it could not be judged, and what else is to be known."""
-    error = f" [{result.error}]" if result.error else ""
-    return f"{result.message}{error}{f' ({result.note})' if result.note else ''}"
+    told = " ".join(text for text in (result.message, f"[{result.error}]" if result.error else "") if text)
+    return "; ".join(text for text in (told.removesuffix(".") if result.note else told, result.note) if text)
 
 
 def _blocked(plan: Plan) -> Iterator[Point]:
@@ -82,7 +84,7 @@ def _by_policy(plan: Plan, *, denies: bool) -> Iterator[Point]:
         if not result.ok and result.denies is denies and result.waiver is None:
             groups.setdefault((result.policy, result.basis, reason_of(result)), []).append(str(result.address))
     for (policy, basis, reason), names in groups.items():
-        stood = ", as it stood in the base," if basis == "base" else ""
+        stood = ", as it was before this change," if basis == "base" else ""
         word, sign, tone = ("denies", "✗", Tone.BAD) if denies else ("warns about", "!", Tone.WARN)
         yield Point(sign, f"policy.{policy}{stood} {word} {listed(names)}: {reason}", tone)
 
@@ -109,6 +111,22 @@ def _deletions(plan: Plan) -> Iterator[Point]:
     others = [a for a in gone if a.kind != "route"]
     if others:
         yield Point("-", f"deletes {listed(others, 5)}", Tone.WARN)
+
+
+def _names_given_up(plan: Plan) -> Iterator[Point]:
+    """Aliases that no route answers to any more; of a route that is deleted itself they are told too."""
+    if plan.action == "destroy":
+        return
+    before = {alias for a, was in plan.recorded.resources.items() for alias in _aliases(a, was)}
+    routes = {a: want for a, want in plan.desired.resources.items() if a.kind == "route"}
+    after = {name for a, want in routes.items() for name in (a.name, *_aliases(a, want))}
+    lost = sorted(before - after)
+    if lost:
+        yield Point("-", f"no route answers to {listed(lost)} any more: requests to it fail from then on", Tone.WARN)
+
+
+def _aliases(address: Address, resource: Resource | Recorded) -> tuple[str, ...]:
+    return tuple(resource.spec.get("aliases") or ()) if address.kind == "route" else ()
 
 
 def _unproven(plan: Plan) -> Iterator[Point]:

@@ -94,10 +94,8 @@ def gate_lines(gates: Sequence[GateForecast]) -> list[Line]:
     shown, more = first(gates, _LISTED, "gates")
     lines = []
     for gate in shown:
-        lines.append(Line(f"{gate.gate} on {gate.route}@{gate.revision[:8]}"))
-        if gate.as_recorded:
-            text = "judged as it is recorded too, because this change asks for less"
-            lines.append(Line(text, indent=4, fg="yellow"))
+        which = f"{gate.gate} as recorded" if gate.as_recorded else str(gate.gate)
+        lines.append(Line(f"{which} on {gate.route}@{gate.revision[:8]}"))
         lines += [Line(rule, indent=4) for rule in gate.rules]
         note = gate.why + (f", compared with {gate.baseline[:8]}" if gate.baseline else "")
         if gate.cached:
@@ -130,7 +128,7 @@ def _policies(plan: Plan) -> list[Line]:
 
 def judgement(result: PolicyResult) -> Line:
     """What one policy says of one resource."""
-    stood = ", as it stood in the base," if result.basis == "base" else ""
+    stood = ", as it was before this change," if result.basis == "base" else ""
     name = f"policy.{result.policy}{stood}"
     if result.ok and result.note:
         return Line(f"! {name} holds for {result.address}: {result.note}", fg="yellow")

@@ -22,8 +22,11 @@ _LISTED = 20
 _WORDS = {ExitCode.INTERRUPTED: "interrupted", ExitCode.GATE: "stopped by its gate"}
 
 
-def render_summary(outcome: Outcome, file: str | None) -> str:
-    """What is wrong first, the sentence that sums up and what to do next last: nearest to the prompt."""
+def render_summary(outcome: Outcome, option: str = "") -> str:
+    """What is wrong first, the sentence that sums up and what to do next last: nearest to the prompt.
+
+    ``option`` is what the commands that are named need to mean the same project, such as `` -e dev``.
+    """
     width, plan = screen_width(), outcome.plan
     if outcome.declined:
         return "Nothing was changed."
@@ -35,7 +38,7 @@ def render_summary(outcome: Outcome, file: str | None) -> str:
     told = [*_what_did_not(outcome)]
     if told:
         parts.append(rendered(told, width))
-    parts.append(rendered([_headline(outcome), *_evidence(outcome), *_next(outcome, file)], width))
+    parts.append(rendered([_headline(outcome), *_evidence(outcome), *_next(outcome, option)], width))
     return "\n\n".join(parts)
 
 
@@ -123,15 +126,19 @@ def _evidence(outcome: Outcome) -> Iterator[Line]:
             yield Line(text, indent=0, dim=True)
 
 
-def _next(outcome: Outcome, file: str | None) -> Iterator[Line]:
-    plan, option = outcome.plan, f" -f {file}" if file else ""
+def _next(outcome: Outcome, option: str) -> Iterator[Line]:
+    plan = outcome.plan
     if outcome.finished and outcome.exit_code is ExitCode.INTERRUPTED:
         text = "The interruption came when every step was done or in hand: nothing is left to do."
         yield Line(text, indent=0, dim=True)
         return
     rest = len(plan.waiting) + len(plan.left_out)
     if outcome.finished and rest:
-        yield Line(f"{count(rest, 'change')} still to do: `llmctl plan{option}` shows them.", indent=0, dim=True)
+        yield Line(
+            f"{count(rest, 'change')} still to do: `llmctl plan{option}` shows {'it' if rest == 1 else 'them'}.",
+            indent=0,
+            dim=True,
+        )
     routes = sorted(a.name for a in plan.desired.resources if a.kind == "route")
     if outcome.finished:
         if routes and plan.action == "apply":
@@ -139,7 +146,7 @@ def _next(outcome: Outcome, file: str | None) -> Iterator[Line]:
         return
     held = "What served before still serves. " if _held(outcome) else ""
     again = "" if outcome.exit_code is ExitCode.GATE else f" `llmctl {plan.action}{option}` goes on from here."
-    yield Line(f"{held}llmctl audit show {outcome.serial} tells all.{again}", indent=0, dim=True)
+    yield Line(f"{held}llmctl audit show {outcome.serial}{option} tells all.{again}", indent=0, dim=True)
 
 
 def _held(outcome: Outcome) -> bool:
