@@ -77,7 +77,7 @@ async def test_a_replica_that_is_still_loading_leads_to_the_next(
         assert (len(alive.requests), len(spare.requests)) == (4, 0)
 
 
-@pytest.mark.parametrize("behaviour", ["500", "drop", "nonsense"])
+@pytest.mark.parametrize("behaviour", ["500", "nonsense"])
 async def test_a_replica_that_saw_the_request_is_not_asked_to_repeat_it_by_another(
     gateway: GatewayProcess, client: ClientSession, behaviour: str
 ) -> None:
@@ -86,6 +86,21 @@ async def test_a_replica_that_saw_the_request_is_not_asked_to_repeat_it_by_anoth
         assert await _ask(client) == 200
         assert len(one.requests) + len(two.requests) == 1
         assert len(spare.requests) == 1
+
+
+async def test_a_replica_that_goes_away_under_a_request_leads_to_one_other_and_not_to_all(
+    gateway: GatewayProcess, client: ClientSession
+) -> None:
+    async with upstream("drop") as one, upstream("drop") as two, upstream("drop") as three, upstream() as spare:
+        chain = to(one, two, three), to(spare, endpoint="spare")
+        gateway.publish(config(promoted("support", revision("r1", *chain))))
+        assert await _ask(client) == 200  # it may be the request that they die of
+        assert sum(len(replica.requests) for replica in (one, two, three)) == 2
+        assert len(spare.requests) == 1
+    async with upstream("drop") as dying, upstream() as alive:
+        gateway.publish(config(promoted("lively", revision("r1", to(dying, alive, endpoint="lively")))))
+        assert [await _ask(client, model="lively") for _ in range(6)] == [200] * 6
+        assert len(alive.requests) == 6
 
 
 async def test_when_all_replicas_are_gone_the_fallback_answers(gateway: GatewayProcess, client: ClientSession) -> None:

@@ -42,7 +42,7 @@ _OURS = frozenset({401, 402, 403, 404, 407, 408, 429})
 
 
 class UpstreamFailed(Exception):
-    """One upstream gave no answer. ``reason``: connect, timeout, status, broken or key."""
+    """One upstream gave no answer. ``reason``: connect, lost (before a byte came), timeout, status, broken or key."""
 
     def __init__(self, reason: str, status: int = 0) -> None:
         super().__init__(reason)
@@ -128,14 +128,17 @@ class Upstreams:
         for position, target in enumerate(served.targets):
             if position:
                 self._metrics.fallbacks.labels(served.route, served.spec.revision).inc()
+            lost = False
             for url in by_load(target.urls, self._in_flight, next(self._turns)):
                 try:
                     return await attempt(target, url)
                 except UpstreamFailed as failure:
                     statuses.append(failure.status)
                     self.count_failure(target, failure)
-                    if failure.reason != "connect" and failure.status != _LOADING:
-                        break  # the replica may have begun to work on it, or any other would fail alike
+                    # A replica that went away under a request may have died of it: one other is tried, not all.
+                    first_lost, lost = failure.reason == "lost" and not lost, lost or failure.reason == "lost"
+                    if failure.reason != "connect" and failure.status != _LOADING and not first_lost:
+                        break  # any other would fail alike
         headers = {"x-llmctl-endpoint": served.targets[-1].name}
         if set(statuses) == {429}:
             raise ApiError(429, "The model is over its rate limit; try again later.", "rate_limited", headers=headers)
@@ -272,4 +275,6 @@ def _failed(error: Exception) -> UpstreamFailed:
         return UpstreamFailed("timeout")
     if isinstance(error, aiohttp.ClientConnectorError):
         return UpstreamFailed("connect")
+    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+        return UpstreamFailed("lost")
     return UpstreamFailed("broken")
