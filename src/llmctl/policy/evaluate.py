@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date
+from typing import TYPE_CHECKING
 
 from llmctl.core.address import Address
 from llmctl.core.digests import Json
 from llmctl.core.policies import PolicyResult
 from llmctl.core.resources import Environment, Resource
 from llmctl.core.steps import Action
-from llmctl.plan import Plan
 from llmctl.policy.check import understood
 from llmctl.policy.engine import ERRORS
 from llmctl.policy.fields import PLAN, environment_view, plan_address, plan_view, resource_view
 from llmctl.policy.waivers import waived
+
+if TYPE_CHECKING:
+    from llmctl.plan import Plan
 
 Specs = Mapping[str, Mapping[str, Json]]
 

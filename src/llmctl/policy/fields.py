@@ -10,13 +10,16 @@ say so: ``resource.api_key == null || resource.api_key.env == "OPENAI_API_KEY"``
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 from llmctl.core.address import Address
 from llmctl.core.digests import Json
 from llmctl.core.plugins import FieldType, installed
 from llmctl.core.resources import Environment, Resource
 from llmctl.core.steps import Action
-from llmctl.plan import Plan, ResourceChange
+
+if TYPE_CHECKING:
+    from llmctl.plan import Plan, ResourceChange
 
 #: A type by its name, an object by its fields, a list by the shape of its items.
 Shape = FieldType
