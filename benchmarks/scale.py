@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--plan", type=int, nargs="*", default=[1000, 5000, 10000])
     parser.add_argument("--apply", type=int, nargs="*", default=[1000])
     asked = parser.parse_args()
-    print(f"{'':<6} {'prompts':>7} {'llmctl s':>9} {'terraform s':>11} {'ratio':>6} {'CPU s':>6} {'MB':>7}", flush=True)
+    print(f"{'':<6} {'prompts':>7} {'seconds':>9} {'terraform':>11} {'ratio':>6} {'CPU s':>6} {'MB':>7}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for count in asked.plan:
             plans(Path(folder), count, asked.runs)
