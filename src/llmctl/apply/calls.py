@@ -7,13 +7,12 @@ from threading import Event, Thread
 from typing import TypeVar
 
 from llmctl.apply.clock import Clock
-from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json
 from llmctl.core.errors import LlmctlError, ProviderError
 from llmctl.core.gateway_config import GatewayConfig
 from llmctl.core.protocols import GatewayReading, Op
 from llmctl.core.resources import Key, Live, Reading
-from llmctl.live import raised_in
+from llmctl.live import nonsense_in, raised_in
 
 GRACE_S = 15.0  # a provider ends its calls at the deadline by itself, and may be in the middle of a request then
 _DEFECT = "This is a defect of that provider, and not of what you wrote; please report it."
@@ -54,16 +53,8 @@ def bounded(clock: Clock, op: Op, what: str, call: Callable[[], T]) -> T:
 
 def as_reading(what: str, answer: object) -> Reading[Json]:
     """The answer of a ``read_all`` if it is one; raises ``ProviderError``."""
-    well_formed = (
-        isinstance(answer, Reading)
-        and isinstance(answer.found, Mapping)
-        and isinstance(answer.unreadable, Mapping)
-        and all(_is_live(live) and live.key == key for key, live in answer.found.items())
-        and all(isinstance(k, Key) and isinstance(why, Diagnostic) for k, why in answer.unreadable.items())
-    )
-    if not well_formed:
+    if not isinstance(answer, Reading) or nonsense_in(answer):
         raise _garbage(what, answer)
-    assert isinstance(answer, Reading)
     return answer
 
 

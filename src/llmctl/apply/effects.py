@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from llmctl.apply.proof import blocked, gate_request, judging
 from llmctl.apply.report import GateReport
@@ -16,6 +15,7 @@ from llmctl.core.kinds import Role, kind_of
 from llmctl.core.protocols import Change, Op
 from llmctl.core.resources import Key, Live, Recorded, Spec
 from llmctl.core.steps import Action, Destroy, Move, Promote, Provision, Retire, RunGate, Shift, Stage, Step
+from llmctl.gates import limits_of
 from llmctl.gates import run as run_gate
 from llmctl.plan.changes import next_version
 from llmctl.plan.routes import chain_keys
@@ -175,7 +175,7 @@ class Effects:
                 access,
                 self.run.target.artifacts,
                 self.run.known_evidence,
-                **_limits(judging(self.run, step).spec),
+                **limits_of(judging(self.run, step).spec),
                 resume=self.run.scratch,
                 progress=lambda done, total: op.progress(f"{done}/{total} samples"),
                 cancelled=op.cancelled,
@@ -269,14 +269,3 @@ def _timeout(spec: Spec, name: str, default: float) -> float:
     """A timeout in seconds; ``default`` where the spec is of before there was one."""
     value = (spec.get("timeouts") or {}).get(name)
     return default if value is None else float(value)
-
-
-def _limits(spec: Spec) -> dict[str, Any]:
-    """How a gate asks, for ``gates.run``, which has defaults of its own for what an old spec lacks."""
-    timeouts = spec.get("timeouts") or {}
-    limits = {
-        "concurrency": spec.get("concurrency"),
-        "request_timeout_s": timeouts.get("request_s"),
-        "run_timeout_s": timeouts.get("run_s"),
-    }
-    return {name: value for name, value in limits.items() if value is not None}

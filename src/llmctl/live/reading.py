@@ -86,7 +86,7 @@ def _failed(reason: Diagnostic) -> Reading[Json]:
 
 def _checked(kind: str, answer: object) -> Reading[Json]:
     """A reading, if it is one; what is both found and unreadable counts as unreadable."""
-    wrong = _nonsense(answer)
+    wrong = nonsense_in(answer)
     if wrong or not isinstance(answer, Reading):
         return _failed(Diagnostic(f"the provider of kind {kind} answered nonsense: {wrong}", hint=_DEFECT))
     if answer.unreadable.keys().isdisjoint(answer.found):
@@ -94,7 +94,7 @@ def _checked(kind: str, answer: object) -> Reading[Json]:
     return Reading({k: live for k, live in answer.found.items() if k not in answer.unreadable}, answer.unreadable)
 
 
-def _nonsense(answer: object) -> str:
+def nonsense_in(answer: object) -> str:
     """What is wrong with the answer of a bulk read, "" for nothing; never its text."""
     if not isinstance(answer, Reading):
         return f"a {type(answer).__name__} where a reading should be"
