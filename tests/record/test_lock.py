@@ -252,16 +252,45 @@ def test_renewal_survives_a_failure_that_passes(repository: Repository, folder: 
 def test_check_is_cheap(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     with Lock(repository, ENV).acquire("a") as held:
         calls: list[str] = []
-        resolve = repository.git.resolve
+        git = held._limited.git
+        resolve = git.resolve
 
         def counting(name: str) -> str:
             calls.append(name)
             return resolve(name)
 
-        monkeypatch.setattr(repository.git, "resolve", counting)
+        monkeypatch.setattr(git, "resolve", counting)
+        held._read_again = 0
         for _ in range(100):
             held.check()
-        assert len(calls) <= 1
+        assert len(calls) == 1
+
+
+@pytest.mark.parametrize("renew_s", [0.3, 60])
+def test_a_git_that_hangs_does_not_outlast_the_lease(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renew_s: float
+) -> None:
+    """In the renewal (the first case) or in the check itself."""
+    held = Lock(repository, ENV, lease_s=2, renew_s=renew_s).acquire("a")
+    held._limited = repository.limited(1)
+    called = tmp_path / "called"
+    with monkeypatch.context() as patched:
+        shim = tmp_path / "bin" / "git"
+        shim.parent.mkdir()
+        shim.write_text(f'#!/bin/sh\ntouch "{called}"\nexec sleep 1000\n')
+        shim.chmod(0o755)
+        patched.setenv("PATH", f"{shim.parent}{os.pathsep}{os.environ['PATH']}")
+        if renew_s < 1:
+            eventually(called.exists)
+        held._read_again = 0
+        with pytest.raises((RecordError, LeaseLost), match=r"git rev-parse did not end within 1 s|lease was over"):
+            held.check()
+        assert called.exists()
+        time.sleep(max(0, held._lapses - time.monotonic()))
+        with pytest.raises(LeaseLost, match="its lease was over"):
+            held.check()
+        assert not any("sleep" in p.name() for p in psutil.Process().children()), "what hung was ended"
+    held.release()
 
 
 def test_a_lock_that_cannot_be_read(repository: Repository, folder: Path) -> None:

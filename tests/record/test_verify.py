@@ -61,7 +61,7 @@ def rewrite(repository: Repository, folder: Path, edit: Callable[[Old], None]) -
     lines = git(folder, "rev-list", "--topo-order", "--reverse", "--parents", BRANCH).split("\n")
     for name, *parents in (line.split() for line in lines):
         message = git(folder, "log", "-1", "--format=%B", name) + "\n"
-        files = {p: cat(folder, blob) for p, blob in list_files(repository.git, name).items()}
+        files = {p: cat(folder, blob) for p, blob in list_files(repository, name).items()}
         old = Old(message.split("\n")[0], message, files)
         edit(old)
         mapped = [new[p] for p in parents]

@@ -315,7 +315,7 @@ class Attempt:
     def _building(self) -> Iterator[Tree]:
         """The tree of the chain's tip, to be changed. What git did not take must not stay in it."""
         start = self._chain.tip or self._head.base
-        tree = self._tree or Tree(list_files(self._repository.git, start) if start else None)
+        tree = self._tree or Tree(list_files(self._repository, start) if start else None)
         self._tree = None
         yield tree
         self._tree = tree

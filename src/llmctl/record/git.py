@@ -9,42 +9,50 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from llmctl.core.errors import RecordError
-
-if TYPE_CHECKING:
-    from git import Git
 
 #: The oldest git with ``core.fsync``, without which a power cut can lose what was reported as recorded.
 MINIMUM = (2, 36)
 
 # What a hook, or a user inside one, may have set for another repository or index. Variables that carry
 # configuration (GIT_CONFIG_COUNT) and identity (GIT_COMMITTER_NAME) are the user's wish and stay.
-_FOREIGN = (
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_DIR",
-    "GIT_GRAFT_FILE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_INTERNAL_SUPER_PREFIX",
-    "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_QUARANTINE_PATH",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_SHALLOW_FILE",
-    "GIT_WORK_TREE",
-    "GIT_AUTHOR_DATE",
-    "GIT_COMMITTER_DATE",
+_FOREIGN = frozenset(
+    {
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_COMMON_DIR",
+        "GIT_DIR",
+        "GIT_GRAFT_FILE",
+        "GIT_IMPLICIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_INTERNAL_SUPER_PREFIX",
+        "GIT_NAMESPACE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_PREFIX",
+        "GIT_QUARANTINE_PATH",
+        "GIT_REPLACE_REF_BASE",
+        "GIT_SHALLOW_FILE",
+        "GIT_WORK_TREE",
+        "GIT_AUTHOR_DATE",
+        "GIT_COMMITTER_DATE",
+    }
 )
 # No optional locks: `status` must not rewrite the user's index. No replace objects: they would let a
-# reader see other content than the commit ids vouch for.
-_ENVIRONMENT = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_TERMINAL_PROMPT": "0"}
+# reader see other content than the commit ids vouch for. English, because git's errors are told apart by their text.
+_ENVIRONMENT = {
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "LANGUAGE": "C",
+    "LC_ALL": "C",
+}
 _OPTIONS = (
     "-c", f"core.hooksPath={os.devnull}",  # update-ref would run reference-transaction
     "-c", "core.fsmonitor=false",
@@ -99,6 +107,8 @@ _HINTS: tuple[tuple[str, str, str], ...] = (
         "Run `git fsck` to see what is missing, and fetch the record again from where it was pushed to.",
     ),
 )
+_PIPE = 1 << 16  # bytes: as much as a pipe holds
+_END_S = 1.0  # how long a git may take to end when it is told to
 _MOVED = re.compile(r"but expected|reference already exists|unable to resolve reference|reference is missing")
 
 
@@ -115,11 +125,14 @@ class RefEdit(NamedTuple):
 
 
 class GitCommand:
-    """Runs git in one folder. Safe to use from several threads."""
+    """Runs git in one folder. Safe to use from several threads.
 
-    def __init__(self, folder: Path) -> None:
+    A command of ``run`` that takes longer than ``limit_s`` seconds is ended, and an error; ``None`` waits for ever.
+    """
+
+    def __init__(self, folder: Path, limit_s: float | None = None) -> None:
         self.folder = folder
-        self._git = _load(folder)
+        self._limit_s = limit_s
 
     def run(
         self,
@@ -132,31 +145,44 @@ class GitCommand:
 
         Ctrl-C on a terminal reaches only ``foreground`` commands, so that the step in hand can still be recorded.
         """
-        scrub = [f"-u{name}" for name in _FOREIGN if name in os.environ]
-        command = [*(["env", *scrub] if scrub else []), self._git.GIT_PYTHON_GIT_EXECUTABLE or "git", *_OPTIONS]
-        code, out, err = self._execute([*command, *arguments], stdin, foreground)
-        if code in accept:
-            return out
         name = next(a for a in arguments if not a.startswith("-"))
-        raise explain(name, code, err.decode(errors="replace").strip())
-
-    def _execute(self, command: Sequence[str], stdin: bytes, foreground: bool) -> tuple[int, bytes, bytes]:
-        from git.exc import GitCommandNotFound
-
+        process = self.start(*arguments, stderr=subprocess.PIPE, foreground=foreground)
         try:
-            process = self._git.execute(
-                command,
-                istream=subprocess.PIPE,
-                as_process=True,
-                env=_ENVIRONMENT,
+            out, err = process.communicate(stdin, self._limit_s)
+        except subprocess.TimeoutExpired as error:
+            _end(process)
+            summary = f"git {name} did not end within {self._limit_s:g} s"
+            raise RecordError(summary, hint="Is the disk with the git repository slow, or away?") from error
+        except BaseException:
+            _end(process)
+            raise
+        if process.returncode in accept:
+            return out
+        raise explain(name, process.returncode, err.decode(errors="replace").strip())
+
+    def start(
+        self, *arguments: str, stderr: int = subprocess.DEVNULL, foreground: bool = False
+    ) -> subprocess.Popen[bytes]:
+        """A git that runs, with pipes to its stdin and from its stdout; raises ``RecordError`` when there is none."""
+        executable = _find(os.environ.get("PATH", os.defpath))
+        if executable is None:
+            raise _no_git()
+        environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+        try:
+            return subprocess.Popen(
+                [executable, *_OPTIONS, *arguments],
+                bufsize=_PIPE,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                cwd=self.folder,
+                env=environment | _ENVIRONMENT,
                 start_new_session=not foreground,
             )
-        except GitCommandNotFound as error:
-            raise _no_git() from error
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and error.filename == executable:
+                raise _no_git() from error
             raise RecordError("git could not be started", detail=str(error)) from error
-        out, err = process.communicate(stdin)
-        return process.returncode, out, err
 
     def line(self, *arguments: str, accept: Sequence[int] = (0,)) -> str:
         """The output of a command that answers with one line."""
@@ -179,13 +205,24 @@ def _edit_line(edit: RefEdit) -> str:
     return f"update {edit.ref} {edit.new} {edit.old}\n" if edit.old else f"create {edit.ref} {edit.new}\n"
 
 
-def _load(folder: Path) -> Git:
-    """GitPython's command object; importing it takes 80 ms and looks for git on the PATH."""
-    try:
-        from git import Git
-    except ImportError as error:
-        raise _no_git() from error
-    return Git(folder)
+@lru_cache(maxsize=4)
+def _find(path: str) -> str | None:
+    """Where git is on that PATH: looked for once, not by the kernel in every folder for every command."""
+    found = shutil.which("git", path=path)
+    return os.path.abspath(found) if found else None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a git that is no longer waited for: kindly first, so that it takes its lock files away."""
+    for end in (process.terminate, process.kill):
+        end()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)
+            break
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe:
+            with suppress(OSError):  # what was not yet written goes nowhere
+                pipe.close()
 
 
 def _no_git() -> RecordError:

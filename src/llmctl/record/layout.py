@@ -25,6 +25,7 @@ FORMAT = 1
 STATE = "state.json"
 T = TypeVar("T")
 
+_RESOURCE = re.compile(r"resources/({0})/({0})\.json\Z".format(NAME.pattern.removesuffix(r"\Z")))
 _EVIDENCE = re.compile(r"evidence/([^/]+)/([0-9a-f]{64})\.json\Z")
 
 
@@ -79,10 +80,8 @@ def decisions_path(serial: int) -> str:
 
 def address_at(path: str) -> Address | None:
     """The resource that lies at ``path``, ``None`` when it is not the path of one."""
-    parts = path.removesuffix(".json").split("/")
-    if len(parts) != 3 or parts[0] != "resources" or not path.endswith(".json"):
-        return None
-    return Address(parts[1], parts[2]) if NAME.match(parts[1]) and NAME.match(parts[2]) else None
+    found = _RESOURCE.match(path)
+    return Address(found[1], found[2]) if found else None
 
 
 def evidence_at(path: str) -> tuple[str, str] | None:
@@ -118,7 +117,7 @@ def encode(path: str, value: Json) -> bytes:
 def parse_json(data: bytes, where: str, known_format: int = FORMAT) -> Mapping[str, Json]:
     """Read a JSON object; raises ``RecordError`` for damage and for the format of a newer llmctl."""
     try:
-        value = json.loads(data)
+        value = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise _damaged(where, str(error)) from error
     if not isinstance(value, dict):
@@ -184,7 +183,7 @@ def _resource(value: Mapping[str, Json]) -> Recorded:
         spec=dict(value["spec"]),
         revision=str(value["revision"]),
         version=int(value["version"]),
-        needs=tuple(Address.parse(a) for a in value["needs"]),
+        needs=tuple(map(Address.parse, value["needs"])),
         revisions=tuple(value["revisions"]),
         outputs=dict(value["outputs"]),
     )

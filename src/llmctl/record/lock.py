@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 LEASE_S = 30.0
 RENEW_S = 10.0
 _REREAD_S = 1.0
+_GIT_S = 1.0  # the least that a git command is given, whatever the lease
 _TRIES = 5
 _SAME_START_S = 2.0  # the boot's time, which start times are counted from, is rounded
 
@@ -72,6 +73,8 @@ class HeldLock:
 
     def __init__(self, repository: Repository, ref: str, info: LockInfo, blob: str, lease: tuple[float, float]) -> None:
         self._repository = repository
+        # A git that hangs must not hold up check(): then the lease ends by its own clock.
+        self._limited = repository.limited(max(_GIT_S, lease[1] / 2))
         self._ref = ref
         self._info = info
         self._blob = blob
@@ -92,19 +95,31 @@ class HeldLock:
     def check(self) -> None:
         """Raise ``LeaseLost`` when the lock is no longer ours; reads the ref at most once a second."""
         with self._mutex:
-            present = time.monotonic()
-            # Both clocks: the monotonic one stands still while a laptop sleeps, the other one can be set.
-            if not self._lost and (present >= self._lapses or self._info.lapsed):
-                self._lost = "its lease was over before it could be renewed"
-            if not self._lost and present >= self._read_again:
-                if self._repository.git.resolve(self._ref) != self._blob:
-                    self._lost = "another command took it over"
-                self._read_again = present + _REREAD_S
+            self._look_at_clocks()
+            if not self._lost and time.monotonic() >= self._read_again:
+                self._look_at_ref()
             if self._lost:
                 raise LeaseLost(
                     f"the lock was lost: {self._lost}",
                     hint="Nothing more was done. Look at `llmctl status`, then run the command again.",
                 )
+
+    def _look_at_clocks(self) -> None:
+        # Both: the monotonic one stands still while a laptop sleeps, the other one can be set.
+        if not self._lost and (time.monotonic() >= self._lapses or self._info.lapsed):
+            self._lost = "its lease was over before it could be renewed"
+
+    def _look_at_ref(self) -> None:
+        present = time.monotonic()
+        try:
+            if self._limited.git.resolve(self._ref) != self._blob:
+                self._lost = "another command took it over"
+        except RecordError:
+            self._look_at_clocks()
+            if not self._lost:
+                raise
+        self._look_at_clocks()  # git may have taken its time
+        self._read_again = present + _REREAD_S
 
     def release(self) -> None:
         """Give the lock back; one that was lost is left to whom it belongs."""
@@ -142,7 +157,7 @@ class HeldLock:
     def _renew(self) -> None:
         lapses = time.monotonic() + self._lease_s  # counted from before the write, to be on the safe side
         info = replace(self._info, lease_until=time.time() + self._lease_s, nonce=uuid.uuid4().hex)
-        self._blob = _write(self._repository, self._ref, self._blob, info)
+        self._blob = _write(self._limited, self._ref, self._blob, info)
         self._info, self._lapses = info, lapses
 
 

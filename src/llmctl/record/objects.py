@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,17 +13,23 @@ from llmctl.core.errors import RecordError
 from llmctl.record.git import GitCommand
 from llmctl.record.repository import Repository
 
-_AT_ONCE = 1000  # objects asked for in one command: bounds what is held in memory
+_AT_ONCE = 1000  # objects asked for at once: bounds what is held in memory
+_FOLDER = b"40000"
+_ENTRY = {size: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % size, re.DOTALL) for size in (20, 32)}
 
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One git object as it was read. ``intact`` is false when its content is not what its id says."""
+    """One git object as it was read."""
 
     id: str
     kind: str
     data: bytes
-    intact: bool
+
+    @property
+    def intact(self) -> bool:
+        """Whether the content is what the id says."""
+        return object_id(self.kind, self.data, "sha1" if len(self.id) == 40 else "sha256") == self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +64,14 @@ def read_objects(repository: Repository, ids: Iterable[str]) -> Iterator[Object]
     """The objects in the order of ``ids``; raises ``RecordError`` for one that is missing."""
     wanted = list(ids)
     for start in range(0, len(wanted), _AT_ONCE):
-        names = "".join(f"{name}\n" for name in wanted[start : start + _AT_ONCE])
-        output = repository.git.run("cat-file", "--batch", "--buffer", stdin=names.encode())
-        position = 0
-        while position < len(output):
-            end = output.index(b"\n", position)
-            head = output[position:end].decode(errors="replace").split(" ")
-            if len(head) != 3:
+        names = wanted[start : start + _AT_ONCE]
+        for name, found in zip(names, repository.objects.contents(names), strict=True):
+            if found is None:
                 raise RecordError(
-                    f"an object of the record is missing: {head[0]}",
+                    f"an object of the record is missing: {name}",
                     hint="Run `git fsck`, and fetch the record again from where it was pushed to.",
                 )
-            size = int(head[2])
-            data = output[end + 1 : end + 1 + size]
-            position = end + size + 2
-            yield Object(head[0], head[1], data, object_id(head[1], data, repository.algorithm) == head[0])
+            yield Object(*found)
 
 
 def parse_commit(item: Object) -> Commit:
@@ -101,14 +102,38 @@ def list_commits(git: GitCommand, *arguments: str) -> list[str]:
     return git.line("rev-list", *arguments, "--").split()
 
 
-def list_files(git: GitCommand, tree: str, *folders: str) -> dict[str, str]:
-    """All files of a tree, or of folders in it: path to blob id."""
-    output = git.run("ls-tree", "-r", "-z", tree, "--", *folders).decode(errors="surrogateescape")
+def list_files(repository: Repository, tree: str, *folders: str) -> dict[str, str]:
+    """All files of a tree, or of folders (``a/b/``) and files (``a/b``) in it: path to blob id.
+
+    ``tree`` is the id of a tree, or of a commit. Raises ``RecordError`` for a damaged tree.
+    """
     files: dict[str, str] = {}
-    for line in output.split("\0")[:-1]:
-        meta, _, path = line.partition("\t")
-        files[path] = meta.split(" ")[2]
+    whole = tuple(folder for folder in folders if folder.endswith("/")) if folders else ("",)
+    level = {"": f"{tree}^{{tree}}"}
+    while level:
+        below: dict[str, str] = {}
+        for prefix, item in zip(level, read_objects(repository, level.values()), strict=True):
+            inside = prefix.startswith(whole)
+            for path, name, is_folder in _entries(item, prefix):
+                if is_folder and (inside or any(wanted.startswith(path) for wanted in folders)):
+                    below[path] = name
+                elif not is_folder and (inside or path in folders):
+                    files[path] = name
+        level = below
     return files
+
+
+def _entries(item: Object, prefix: str) -> list[tuple[str, str, bool]]:
+    """Path, id and whether it is a folder (its path ends in ``/``) of each entry of a tree object."""
+    found: list[tuple[bytes, bytes, bytes]] = _ENTRY[len(item.id) // 2].findall(item.data)
+    read = sum(len(mode) + len(name) + len(target) + 2 for mode, name, target in found)
+    if item.kind != "tree" or not item.intact or read != len(item.data):
+        raise RecordError(f"{item.id} in the record is not a tree that git would write", hint="Run `git fsck`.")
+    ends = {_FOLDER: "/"}
+    return [
+        (f"{prefix}{os.fsdecode(name)}{ends.get(mode, '')}", target.hex(), mode == _FOLDER)
+        for mode, name, target in found
+    ]
 
 
 def compare_trees(git: GitCommand, pairs: Sequence[tuple[str, str]]) -> list[list[TreeChange]]:

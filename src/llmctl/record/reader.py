@@ -82,8 +82,8 @@ class Reader:
 
     def head(self) -> str:
         """The commit of the newest entry, "" when nothing is recorded."""
-        local = self._git.resolve(branch(self.environment) + "^{commit}")
-        return local or self._git.resolve(remote_branch(self.environment) + "^{commit}")
+        find = self._repository.objects.resolve
+        return find(branch(self.environment) + "^{commit}") or find(remote_branch(self.environment) + "^{commit}")
 
     def state(self) -> RecordState:
         """What is recorded now; serial 0 when nothing is."""
@@ -99,13 +99,13 @@ class Reader:
         head = self.head()
         if not head:
             return None
-        blob = self._git.resolve(f"{head}:{STATE}")
-        return self._parse_state(head, [*read_objects(self._repository, [blob])] if blob else [])
+        found = list_files(self._repository, head, STATE)
+        return self._parse_state(head, [*read_objects(self._repository, found.values())])
 
     def evidence(self, gate: str | None = None) -> list[Evidence]:
         """All evidence in the record, or that of one gate, oldest measurement first."""
         head = self.head()
-        files = list_files(self._git, head, f"evidence/{gate}/" if gate else "evidence/") if head else {}
+        files = list_files(self._repository, head, f"evidence/{gate}/" if gate else "evidence/") if head else {}
         blobs = {path: blob for path, blob in files.items() if evidence_at(path)}
         objects = read_objects(self._repository, blobs.values())
         found = [parse_evidence(item.data, path) for path, item in zip(blobs, objects, strict=True)]
@@ -130,15 +130,14 @@ class Reader:
         return EntryDetail(entry, changes, self._decisions(commit, serial), self._claimed(commit, entry.trailers))
 
     def _state_of(self, head: str) -> RecordState:
-        files = list_files(self._git, head, STATE, "resources/")
-        blobs = {blob: path for path, blob in files.items()}
-        objects = {item.id: item for item in read_objects(self._repository, blobs)}
-        state = self._parse_state(head, [objects[files[STATE]]] if STATE in files else [])
+        files = list_files(self._repository, head, STATE, "resources/")
+        objects = dict(zip(files, read_objects(self._repository, files.values()), strict=True))
+        state = self._parse_state(head, [objects[STATE]] if STATE in files else [])
         resources: dict[Address, Recorded] = {}
-        for path, blob in files.items():
+        for path, item in objects.items():
             address = address_at(path)
             if address:
-                resources[address] = parse_resource(objects[blob].data, f"{path} of {head[:12]}")
+                resources[address] = parse_resource(item.data, f"{path} of {head[:12]}")
         return record_state(state, head, resources)
 
     def _parse_state(self, head: str, found: Sequence[Object]) -> StateFile:
@@ -201,10 +200,10 @@ class Reader:
 
     def _decisions(self, commit: Commit, serial: int) -> Json:
         path = decisions_path(serial)
-        blob = self._git.resolve(f"{commit.id}:{path}")
-        if not blob:
+        found = list_files(self._repository, commit.id, path)
+        if not found:
             return {}
-        data = next(read_objects(self._repository, [blob])).data
+        data = next(read_objects(self._repository, found.values())).data
         try:
             return json.loads(data)
         except ValueError as error:
@@ -215,7 +214,7 @@ class Reader:
             claims = [GateClaim.parse(text) for text in values(trailers, "Gate")]
         except ValueError as error:
             raise RecordError(f"entry {commit.id[:12]} has a damaged trailer: {error}") from error
-        files = list_files(self._git, commit.id, *(c.path for c in claims)) if claims else {}
+        files = list_files(self._repository, commit.id, *(c.path for c in claims)) if claims else {}
         present = [(c.path, files[c.path]) for c in claims if c.path in files]
         objects = read_objects(self._repository, [blob for _, blob in present])
         return tuple(parse_evidence(item.data, path) for (path, _), item in zip(present, objects, strict=True))

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 from llmctl.core.address import NAME
 from llmctl.core.errors import RecordError
+from llmctl.record.catfile import CatFile
 from llmctl.record.git import GitCommand, require_version
+
+_ASK = (
+    "rev-parse",
+    "--path-format=absolute",
+    "--is-inside-work-tree",
+    "--git-common-dir",
+    "--show-object-format",
+    "--show-toplevel",
+)
+_ANSWER = re.compile(r"true\n(?P<common>.+)\n(?P<algorithm>sha1|sha256)\n(?P<top>.+)", re.DOTALL)
 
 
 def branch(environment: str) -> str:
@@ -51,9 +63,14 @@ class Repository:
 
     def __init__(self, git: GitCommand, work_tree: Path, common_dir: Path, algorithm: str) -> None:
         self.git = git
+        self.objects = CatFile(git)
         self.work_tree = work_tree
         self.common_dir = common_dir  # shared by linked work trees, as the refs are
         self.algorithm = algorithm  # of object ids: "sha1" or "sha256"
+
+    def limited(self, limit_s: float) -> Repository:
+        """The same repository, in which a command of git is ended after so many seconds."""
+        return Repository(GitCommand(self.work_tree, limit_s), self.work_tree, self.common_dir, self.algorithm)
 
     @cached_property
     def signs(self) -> bool:
@@ -76,7 +93,7 @@ class Repository:
 
     def head_commit(self) -> str:
         """The commit that the work tree stands on, "" before the first one."""
-        return self.git.resolve("HEAD^{commit}")
+        return self.objects.resolve("HEAD^{commit}")
 
     def is_dirty(self, paths: Iterable[Path]) -> bool:
         """Whether one of these files or folders differs from the source commit, or is not in it.
@@ -121,15 +138,25 @@ def open_repository(path: Path) -> Repository:
     if not folder.is_dir():
         raise RecordError(f"{folder} does not exist", hint="Name a folder in a git repository.")
     git = GitCommand(folder)
+    try:
+        found = _ANSWER.fullmatch(git.line(*_ASK))
+    except RecordError:
+        _require_work_tree(git)
+        raise
+    if not found:  # an old git says back what it does not know
+        _require_work_tree(git)
+        raise RecordError(f"git does not say what repository {folder} is in", hint="Run `git rev-parse` there.")
+    work_tree = Path(found["top"])
+    return Repository(GitCommand(work_tree), work_tree, Path(found["common"]), found["algorithm"])
+
+
+def _require_work_tree(git: GitCommand) -> None:
+    """Raise ``RecordError`` that says why a repository cannot be opened, where git is to blame or the work tree."""
     require_version(git)
-    ask = ("rev-parse", "--path-format=absolute", "--is-bare-repository", "--is-inside-work-tree")
-    answer = git.line(*ask, "--git-common-dir", "--show-object-format").split("\n")
-    bare, inside, common_dir, algorithm = answer[0], answer[1], "\n".join(answer[2:-1]), answer[-1]
+    bare, inside = git.line("rev-parse", "--is-bare-repository", "--is-inside-work-tree").split("\n")
     if inside != "true":
         kind = "a bare git repository" if bare == "true" else "git's own folder"
         raise RecordError(
-            f"{folder} is {kind}, without a work tree",
+            f"{git.folder} is {kind}, without a work tree",
             hint="Run llmctl in a clone: `git clone`, then change to its folder.",
         )
-    work_tree = Path(git.line("rev-parse", "--path-format=absolute", "--show-toplevel"))
-    return Repository(GitCommand(work_tree), work_tree, Path(common_dir), algorithm)

@@ -45,5 +45,5 @@ def source_at(repository: Repository, revision: str, folder: Path) -> SourceFile
         raise InvalidInput([Diagnostic(f"there is no commit {revision!r} in this repository", hint=hint)])
     inside = folder.resolve().relative_to(repository.work_tree.resolve()).as_posix()
     prefix = "" if inside == "." else f"{inside}/"
-    found = list_files(repository.git, commit, *([prefix] if prefix else []))
+    found = list_files(repository, commit, *([prefix] if prefix else []))
     return SourceFiles(repository, {path.removeprefix(prefix): blob for path, blob in found.items()})
