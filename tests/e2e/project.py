@@ -355,7 +355,7 @@ class Project:
 
     def destroy(self) -> None:
         """The tidy end: ``llmctl destroy``, which must leave no process and no state folder."""
-        environments = [path.name for path in (self.root / ".llmctl").glob("*") if path.is_dir()]
+        environments = [path.name for path in (self.root / ".llmctl").glob("[!.]*") if path.is_dir()]
         for environment in environments:
             self.ok("destroy", "--yes", "-e", environment)
         assert self.processes() == []

@@ -72,8 +72,8 @@ def _edit(root: Path, edit: Mapping[str, str]) -> None:
 
 def _desired(root: Path) -> tuple[Desired, tuple[Diagnostic, ...]]:
     document = spec.load(spec.find_file("llmops.yaml", root))
-    resolved, warnings = checked(document, "dev")
-    return resolved.desired, warnings
+    resolved = checked(document, "dev")
+    return resolved.desired, resolved.warnings
 
 
 def _recorded(desired: Desired) -> RecordState:

@@ -145,6 +145,43 @@ def test_without_its_package_nothing_is_touched(project: PluginProject) -> None:
     assert len(project.one_of_each(engines=0)) == 2
 
 
+def test_a_base_with_what_is_no_longer_installed_still_judges(project: PluginProject) -> None:
+    text = project.file.read_text()
+    plain, index = text.partition("fts_indexes")[0], "fts_indexes" + text.partition("fts_indexes")[2]
+    policies = "policies:\n  licensed: {applies_to: dataset, require: 'resource.license != null', severity: warn}\n"
+    (project.root / "index.yaml").write_text(index)
+    project.file.write_text(plain.replace("datasets:", "include: index.yaml\ndatasets:") + policies)
+    assert planned(project, "--offline", "--base", "HEAD") == {
+        "dataset.faq": "create",
+        "fts.faq": "create",
+        "policy.licensed": "create",
+    }
+    project.commit("an index in a file of its own")
+    project.uninstall()
+    project.file.write_text(plain)
+    told = project.ok("plan", "--offline", "--base", "HEAD").text
+    assert "policy.licensed" in told
+    assert "it is deleted" in told
+
+
+def test_doctor_lists_what_is_installed_and_what_of_it_fails(project: PluginProject) -> None:
+    assert _plugins(project) == ("ok", "fts (llmctl-fts 0.1.0)", "")
+    project.install_broken()
+    status, found, remedy = _plugins(project)
+    assert status == "warning"
+    assert found.startswith(
+        "broken (broken-kinds 0.1.0) cannot be used: RuntimeError: it needs a newer libfoo; usable: fts"
+    )
+    assert "pip uninstall broken-kinds" in remedy
+    project.uninstall()
+    assert _plugins(project) == ("ok", "none is installed", "")
+
+
+def _plugins(project: PluginProject) -> tuple[str, str, str]:
+    (check,) = (c for c in project.llmctl("doctor", "--json").json()["checks"] if c["name"] == "plug-ins")
+    return check["status"], check["found"], check["remedy"]
+
+
 def test_a_wrong_entry_and_a_policy_are_told_before_anything_changes(project: PluginProject) -> None:
     project.edit("columns: [question]", "columns: [question, anser]")
     refused(project.llmctl("plan"), "llmops.yaml:10:25 (fts.faq)", "dataset.faq has no column `anser`")

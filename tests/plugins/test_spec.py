@@ -153,7 +153,7 @@ def test_policies_judge_it(write: Callable[..., Path]) -> None:
     found = findings(write(rule.format("fts", 'resource.tokeniser == "x"')))
     assert [summary.partition(": ")[2] for _, summary in found] == ["resource has no field tokeniser"]
     assert findings(write(rule.format("ftz", "true")))[0][1].endswith("plan or fts, not 'ftz'")
-    desired = checked(load(write(rule.format("fts", 'resource.tokenizer == "porter"'))), "dev")[0].desired
+    desired = checked(load(write(rule.format("fts", 'resource.tokenizer == "porter"'))), "dev").desired
     specs = {"words": desired.resources[Address("policy", "words")].spec}
     (result,) = policy.evaluate(specs, desired.resources, desired.environment, project="acme", today=date(2026, 1, 1))
     assert (result.address, result.ok, result.error) == (FAQ, False, "")

@@ -47,6 +47,12 @@ def _prompt(number: int = 0) -> tuple[Key, Json]:
     return Key(f"answer-{number}", kind_of("prompt").revision(spec)), {"spec": spec, "root": ""}
 
 
+def _kept(target: LocalTarget) -> Path:
+    """What is remembered of the prompts that were found whole."""
+    state = target.state_folder
+    return state.parent / ".cache" / f"found.{state.name}.prompt.json"
+
+
 def _no_temporary_file(target: LocalTarget) -> bool:
     return not any(".tmp-" in name for name in files_below(target.state_folder))
 
@@ -157,8 +163,8 @@ def test_what_did_not_change_is_not_read_again(target: LocalTarget, op: Op, monk
     assert looked == [key]
     assert again.found[key].state["protect"] is True
     assert set(again.found) == set(first.found) - {_prompt(4)[0]}
-    for remembered in (b"{ no json", b"[]", b'{"basis": 1}', b"\xff"):
-        (target.state_folder / "manifests" / "prompt.found").write_bytes(remembered)
+    for remembered in (b"{ no json", b"[]", b'{"basis": 1}', b"\xff", b"[" * 100_000):
+        _kept(target).write_bytes(remembered)
         assert provider.read_all() == again
 
 
@@ -168,7 +174,7 @@ def test_fresh_files_are_read_again_until_their_times_tell_versions_apart(target
     manifest = target.state_folder / "manifests" / "prompt" / f"{key}.json"
     os.utime(manifest, (time.time() + 1000, time.time() + 1000))  # as fresh as can be, however slow this machine is
     assert provider.read_all().found[key].healthy
-    assert not (target.state_folder / "manifests" / "prompt.found").exists()
+    assert not _kept(target).exists()
 
 
 def test_a_large_file_is_stored_piece_by_piece_and_is_independent_of_its_source(

@@ -49,6 +49,17 @@ def test_rules_may_be_in_included_files_and_read_others(document: Document) -> N
     assert found[FAQ].spec["metrics"]["json_schema"]["schema"] == {"type": "object"}
 
 
+def test_sections_of_a_plug_in_that_is_not_installed_any_more_do_not_matter(document: Document) -> None:
+    section = "fts_indexes:\n  faq: {dataset: faq}\n"
+    policy = "  indexed: {applies_to: fts, require: size(resource.columns) < 9}\n"
+    files = {
+        "llmops.yaml": (SPLIT + section).encode(),
+        "rules/a.yaml": (RULES.replace("policies:\n", f"policies:\n{policy}") + section).encode(),
+        "rules/b.yaml": b"other_things: 7\n",
+    }
+    assert set(base_rules(document, files, "dev", base="main")) == {FAQ, OPEN}
+
+
 def test_overrides_of_the_environment_apply(document: Document) -> None:
     text = GOOD.replace(
         "{target: local}", "{target: local, overrides: {policies: null, gates: {faq: {confidence: 0.9}}}}"

@@ -31,7 +31,7 @@ def _desired(file: Path) -> Desired:
 
 
 def _kept(file: Path) -> Path:
-    return file.parent / ".llmctl" / "large-files.json"
+    return file.parent / ".llmctl" / ".cache" / "large-files.json"
 
 
 def _forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,15 +60,19 @@ def test_a_changed_file_is_read_again_though_its_size_and_time_are_as_before(fil
     assert "dataset.eval" in map(str, changed)
 
 
-@pytest.mark.parametrize("how", ["[]", "{}", "not JSON", '{"by": "0", "files": {}}', "entries", "findings"])
+@pytest.mark.parametrize(
+    "how", ["[]", "{}", "not JSON", '{"by": "0", "files": {}}', "[" * 100_000, "a list", "entries", "findings"]
+)
 def test_a_damaged_memory_is_as_good_as_none(file: Path, how: str) -> None:
     first = _desired(file)
     content = json.loads(_kept(file).read_text())
+    if how == "a list":
+        content["files"] = []
     if how == "entries":
         content["files"] = dict.fromkeys(content["files"], 7)
     for entry in content["files"].values() if how == "findings" else ():
         entry["found"] = {what: [7] for what in entry["found"] if what != "'digest'"}
-    _kept(file).write_text(json.dumps(content) if how in ("entries", "findings") else how)
+    _kept(file).write_text(json.dumps(content) if how in ("a list", "entries", "findings") else how)
     assert _desired(file) == first
 
 

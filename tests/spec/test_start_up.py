@@ -11,7 +11,6 @@ SLOW = (
     "jinja2",
     "aiohttp",
     "asyncio",
-    "deepdiff",
     "git",
     "scipy",
     "rich",

@@ -14,7 +14,7 @@ from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json
 from llmctl.core.errors import InvalidInput, ProviderError, TransientError
 from llmctl.core.resources import Recorded, RecordState
-from llmctl.spec.report import suggestion
+from llmctl.spec.suggestions import suggestion
 
 _TIMEOUT_S = 120
 

@@ -8,7 +8,6 @@ from functools import partial
 from threading import Event
 
 from llmctl import gates
-from llmctl.app.validate import checked
 from llmctl.app.workspace import Workspace
 from llmctl.apply import GateReport
 from llmctl.core.address import Address
@@ -18,7 +17,7 @@ from llmctl.core.errors import InvalidInput, ProviderError
 from llmctl.core.gateway_config import Route
 from llmctl.core.resources import Desired, Resource
 from llmctl.spec import dataset_rows
-from llmctl.spec.report import suggestion
+from llmctl.spec.suggestions import suggestion
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ def run_gates(workspace: Workspace, name: str | None, at: str | None, progress: 
     ``InvalidInput`` for a gate, route or revision that is not there, ``ProviderError`` when the gateway does
     not run, and what ``gates.run`` raises.
     """
-    desired = checked(workspace.document, workspace.environment.name)[0].desired
+    desired = workspace.resolved.desired
     wanted, _, prefix = (at or "").partition("@")
     if at is not None and not (wanted and prefix):
         raise _refused(f"{at!r} is no route revision", "Write it as ROUTE@REVISION, such as support@3fa9c1d2.")

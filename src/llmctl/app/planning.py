@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from llmctl import gates, live, spec
-from llmctl.app.policies import judge, today
+from llmctl.app.local import outdated
+from llmctl.app.policies import judge, today, untold
 from llmctl.app.promotion import missing_promotions, readers
-from llmctl.app.validate import checked
 from llmctl.app.workspace import Workspace
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic, Severity
@@ -20,7 +20,7 @@ from llmctl.core.resources import Desired, RecordState, Resource
 from llmctl.core.secrets import SecretRef
 from llmctl.plan import GateForecast, Plan, as_recorded, build_plan
 from llmctl.record import Lock, find_interrupted, source_at
-from llmctl.spec.report import suggestion
+from llmctl.spec.suggestions import suggestion
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,14 @@ EVERYTHING = Scope()
 
 def plan(workspace: Workspace, scope: Scope = EVERYTHING, *, offline: bool = False) -> Plan:
     """Plan what ``llmops.yaml`` asks for. Reads only; raises ``InvalidInput`` when the file is wrong."""
-    resolved, warnings = checked(workspace.document, workspace.environment.name)
+    resolved = workspace.resolved
     return plan_for(
         workspace,
         resolved.desired,
         scope,
         action="apply",
         offline=offline,
-        warnings=warnings,
+        warnings=resolved.warnings,
         secrets=resolved.secrets,
     )
 
@@ -66,6 +66,7 @@ def plan_for(
     recorded = workspace.recorded()
     seen = None if offline else workspace.read_live(desired, recorded)
     notes = [*warnings, *_unfinished(workspace), *_moved_port(workspace, seen)]
+    notes += outdated(seen.gateway) if seen else ()
     if seen is not None and action != "destroy":
         _refuse_if_live_is_ahead(workspace, recorded)
     base = _rules_at(workspace, scope.base) if scope.base else None
@@ -83,12 +84,13 @@ def plan_for(
     )
     notes += _unset(workspace, secrets) if made.steps else []
     known = workspace.reader.evidence() if made.gates else []
+    judged = judge(made, desired, base, today())
     return replace(
         made,
         gates=tuple(_with_cached(forecast, made, known) for forecast in made.gates),
-        policies=judge(made, desired, base, today()),
+        policies=judged,
         denials=(*made.denials, *_not_promoted(workspace, made, scope)),
-        warnings=tuple(notes),
+        warnings=untold(notes, judged, desired),
     )
 
 
@@ -115,13 +117,6 @@ def _rules_at(workspace: Workspace, revision: str) -> Mapping[Address, Resource]
 
 def _not_promoted(workspace: Workspace, made: Plan, scope: Scope) -> tuple[Diagnostic, ...]:
     return missing_promotions(made, readers(workspace), scope.promote_from)
-
-
-def desired_at(workspace: Workspace, serial: int) -> Desired:
-    """What an earlier entry of the record declared."""
-    state = workspace.reader.state_at(serial)
-    resources = {a: Resource(a, r.spec, r.revision, r.needs) for a, r in state.resources.items()}
-    return Desired(workspace.document.project, workspace.environment, resources, str(workspace.root))
 
 
 def nothing_desired(workspace: Workspace) -> Desired:

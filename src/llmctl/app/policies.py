@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime
 
 from llmctl import policy
 from llmctl.core.address import Address
-from llmctl.core.policies import PolicyResult
+from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.policies import PolicyResult, ran_out
 from llmctl.core.resources import Desired, Recorded, Resource, Spec
 from llmctl.plan import Plan
 from llmctl.plan.moves import Pair, applicable, in_place
@@ -40,6 +41,17 @@ def judge(made: Plan, desired: Desired, base: Mapping[Address, Resource] | None,
         worse = [r for before in befores for r in policy.evaluate_base(before, head, made, found, today=day)]
         found += {(r.policy, r.address): r for r in reversed(worse)}.values()
     return tuple(sorted(found, key=lambda r: (r.policy, r.address, r.basis != "head")))
+
+
+def untold(warnings: Iterable[Diagnostic], results: Iterable[PolicyResult], desired: Desired) -> tuple[Diagnostic, ...]:
+    """The warnings without those of waivers that ran out where the policy's result has a note of it."""
+    told = set()
+    for result in results:
+        judging = desired.resources.get(Address("policy", result.policy))
+        if result.note and judging is not None:
+            mine = [w for w in judging.spec["waivers"] if w["resource"] == str(result.address)]
+            told |= {(judging.address, ran_out(w["resource"], w["until"])) for w in mine}
+    return tuple(warning for warning in warnings if (warning.address, warning.summary) not in told)
 
 
 def refusal(result: PolicyResult) -> str:

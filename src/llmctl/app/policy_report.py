@@ -9,7 +9,6 @@ from pathlib import Path
 
 from llmctl.app.planning import plan
 from llmctl.app.policies import today
-from llmctl.app.validate import checked
 from llmctl.app.workspace import Workspace
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic, SourceRange
@@ -22,8 +21,8 @@ from llmctl.policy.cases import START, CaseResult, read_cases, run_case
 from llmctl.policy.fields import PLAN, environment_view, plan_view, resource_view, root_of
 from llmctl.policy.values import readable, values_read
 from llmctl.policy.waivers import days_left, waivers_of
-from llmctl.spec.report import suggestion
 from llmctl.spec.source import display_path
+from llmctl.spec.suggestions import suggestion
 from llmctl.spec.yaml_reader import decode
 
 CASES = "policies.test.yaml"
@@ -111,7 +110,7 @@ def run_cases(workspace: Workspace, files: Sequence[Path]) -> tuple[tuple[CaseRe
 
     Returns the results, and the names of policies without a case. Raises ``InvalidInput`` with every mistake.
     """
-    resolved, _ = checked(workspace.document, workspace.environment.name)
+    resolved = workspace.resolved
     specs = {a.name: r.spec for a, r in resolved.desired.resources.items() if a.kind == "policy"}
     cases, findings = [], []
     for path in files or [workspace.root / CASES]:

@@ -12,16 +12,17 @@ from llmctl.core.errors import InvalidInput
 from llmctl.core.resources import Desired, Resource
 
 
-def checked(document: spec.Document, environment: str) -> tuple[spec.Resolved, tuple[Diagnostic, ...]]:
-    """Resolve one environment and run the checks that need gates and policies.
+def checked(document: spec.Document, environment: str) -> spec.Resolved:
+    """Resolve one environment and run the checks that need gates and policies; with the warnings of all of them.
 
-    Returns what was resolved and all warnings. Raises ``InvalidInput`` with every error.
+    Raises ``InvalidInput`` with every error.
     """
     resolved = spec.resolve(document, environment)
     findings = [*_policies(resolved.desired), *_gates(resolved.desired)]
     if any(d.is_error for d in findings):
         raise InvalidInput(in_order(findings))
-    return resolved, (*document.warnings, *resolved.warnings, *findings, *_too_small(resolved.desired))
+    warnings = (*document.warnings, *resolved.warnings, *findings, *_too_small(resolved.desired))
+    return replace(resolved, warnings=warnings)
 
 
 def validate(document: spec.Document, environment: str | None) -> list[Diagnostic]:
@@ -31,7 +32,7 @@ def validate(document: spec.Document, environment: str | None) -> list[Diagnosti
     errors: dict[str, Diagnostic] = {}
     for name in names:
         try:
-            warnings |= {repr(d): d for d in checked(document, name)[1]}
+            warnings |= {repr(d): d for d in checked(document, name).warnings}
         except InvalidInput as error:
             errors |= {repr(d): d for d in error.findings}
     if errors:

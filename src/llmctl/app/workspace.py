@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from llmctl import live, record, spec
+from llmctl.app import remembered
 from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.digests import Json
 from llmctl.core.errors import InvalidInput, RecordError
 from llmctl.core.resources import Desired, Environment, RecordState
 from llmctl.providers.local import LocalTarget
@@ -20,10 +22,26 @@ class Workspace:
 
     document: spec.Document
     environment: Environment
+    _known: spec.Resolved | None = field(default=None, repr=False)
+    _basis: Json = field(default=None, repr=False)  # as it was before the document was read
 
     @property
     def root(self) -> Path:
         return self.document.root
+
+    @cached_property
+    def resolved(self) -> spec.Resolved:
+        """What the file says for the environment, with all checks passed; raises ``InvalidInput``.
+
+        A command works with this one look at the project, and keeps it for the next command.
+        """
+        if self._known is not None:
+            return self._known
+        from llmctl.app.validate import checked
+
+        found = checked(self.document, self.environment.name)
+        remembered.keep(self.document, found, self._basis)
+        return found
 
     @cached_property
     def repository(self) -> record.Repository:
@@ -57,9 +75,14 @@ class Workspace:
 
 def open_workspace(file: str | None, environment: str | None) -> Workspace:
     """Find and read ``llmops.yaml`` and choose the environment. Raises ``InvalidInput``."""
-    document = spec.load(spec.find_file(file, Path.cwd()))
+    path = spec.find_file(file, Path.cwd())
+    if known := remembered.recall(path, environment):
+        document, resolved = known
+        return Workspace(document, document.environments[resolved.desired.environment.name], resolved)
+    basis = remembered.basis(path)
+    document = spec.load(path)
     name = spec.environment_name(document, environment)
-    return Workspace(document, document.environments[name])
+    return Workspace(document, document.environments[name], _basis=basis)
 
 
 def record_reader(file: str | None, environment: str | None) -> tuple[record.Repository, record.Reader]:

@@ -107,27 +107,55 @@ class KindPlugin(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One kind of an installed package; ``problem`` says why it cannot be used, "" when it can."""
+
+    kind: str
+    package: str
+    version: str
+    problem: str
+
+    @property
+    def remedy(self) -> str:
+        return f"Repair or upgrade it, or `pip uninstall {self.package}` when nothing of that kind is left."
+
+
+def look() -> tuple[tuple[Found, ...], Mapping[str, KindPlugin]]:
+    """All kinds that installed packages add, and those of them that can be used by name; sorted."""
+    from importlib.metadata import entry_points  # 76 ms
+
+    found, usable = [], dict[str, KindPlugin]()
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        try:
+            plugin: KindPlugin = point.load()
+            problem = _problem(point.name, plugin, usable)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a package of somebody else may fail in any way
+            problem = f"{type(error).__name__}: {error}"
+        if not problem:
+            usable[point.name] = plugin
+        package, version = (point.dist.name, point.dist.version) if point.dist else ("an unnamed package", "")
+        found.append(Found(point.name, package, version, problem))
+    return tuple(found), usable
+
+
 @lru_cache(maxsize=1)
 def installed() -> Mapping[str, KindPlugin]:
     """All kinds that installed packages add, by name. Raises ``LlmctlError`` for one that cannot be used."""
-    from importlib.metadata import entry_points  # 76 ms
-
-    found: dict[str, KindPlugin] = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        package = point.dist.name if point.dist else "an unnamed package"
-        try:
-            plugin: KindPlugin = point.load()
-            problem = _problem(point.name, plugin, found)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a package of somebody else may fail in any way
-            problem = f"{type(error).__name__}: {error}"
-        if problem:
+    found, usable = look()
+    for each in found:
+        if each.problem:
             raise LlmctlError(
-                f"the kind {point.name!r} of the package {package} cannot be used",
-                detail=problem,
-                hint=f"Repair or upgrade it, or `pip uninstall {package}` when nothing of that kind is left.",
+                f"the kind {each.kind!r} of the package {each.package} cannot be used",
+                detail=each.problem,
+                hint=each.remedy,
             )
-        found[point.name] = plugin
-    return found
+    return usable
+
+
+def were_looked_for() -> bool:
+    """Whether this process has asked for the kinds of other packages, and so may depend on what they are."""
+    return installed.cache_info().currsize > 0
 
 
 def plugin_of(kind: str) -> KindPlugin:

@@ -17,6 +17,11 @@ class Waiver:
     approved_by: str
 
 
+def ran_out(resource: str, until: str) -> str:
+    """What is said of a waiver whose last day is over."""
+    return f"the waiver for {resource} ran out on {until}"
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyResult:
     """One policy's judgement of one resource, or of the plan as a whole (address ``plan.<environment>``).

@@ -28,8 +28,9 @@ from llmctl.policy.fields import (
 from llmctl.policy.samples import SAMPLES, sample_of
 from llmctl.spec.models.base import Shape as FileShape
 from llmctl.spec.nodes import Location, plain
-from llmctl.spec.report import Report, suggestion
+from llmctl.spec.report import Report
 from llmctl.spec.source import Source
+from llmctl.spec.suggestions import suggestion
 from llmctl.spec.view import validated
 from llmctl.spec.yaml_reader import read
 

@@ -16,8 +16,8 @@ from llmctl.spec.gguf import GgufError, GgufHeader, read_header
 from llmctl.spec.interpolation import REFERENCE
 from llmctl.spec.models import DatasetShape, ModelShape
 from llmctl.spec.nodes import Location
-from llmctl.spec.report import suggestion
 from llmctl.spec.source import display_path
+from llmctl.spec.suggestions import suggestion
 
 
 def resolve_dataset(build: Build, name: str, shape: DatasetShape) -> None:

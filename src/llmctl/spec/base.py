@@ -7,18 +7,21 @@ from collections.abc import Mapping as ReadOnly
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from posixpath import normpath
+from typing import get_args
 
-from llmctl.core.address import Address
+from llmctl.core.address import NAME, Address
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.errors import InvalidInput
 from llmctl.core.kinds import BY_NAME, kind_of
+from llmctl.core.plugins import installed
 from llmctl.core.resources import Resource, Spec
-from llmctl.spec.document import Document
 from llmctl.spec.files import MAX_TEXT_BYTES, FileRefused, refuse_outside, text_of, too_large
 from llmctl.spec.includes import read_tree
 from llmctl.spec.interpolation import Values, resolve_tree
-from llmctl.spec.nodes import Mapping
+from llmctl.spec.models import PolicyScope
+from llmctl.spec.nodes import Mapping, Node, Scalar
 from llmctl.spec.overlay import overlaid
+from llmctl.spec.project import Document
 from llmctl.spec.report import Report
 from llmctl.spec.rules import gate_spec, policy_spec
 from llmctl.spec.view import View, resources_of
@@ -35,8 +38,9 @@ def base_rules(
     ``files`` maps paths relative to ``document.root`` to what they held there (it may read them on demand; the
     main file, those that it includes and texts that rules refer to are asked for), ``base`` names that revision
     in messages. A gate's spec lacks ``dataset_revision``, ``dataset_digest`` and ``dataset_format``, and so its
-    revision compares only with others from here. Nothing is returned when the project's file was not there, and
-    an environment that was not declared there has the rules without overrides.
+    revision compares only with others from here. Other sections are not looked at, and policies for a kind that
+    nobody has are left out: their plug-in may no longer be installed. Nothing is returned when the project's file
+    was not there, and an environment that was not declared there has the rules without overrides.
 
     Raises ``InvalidInput`` when the file as of that revision is not valid.
     """
@@ -45,7 +49,7 @@ def base_rules(
         return {}
     folder = _Snapshot(files, base)
     try:
-        tree = read_tree(decode(files[name], folder.shown(name)), name, folder)
+        tree = read_tree(decode(files[name], folder.shown(name)), name, folder, _RULES)
         report = Report(_rules_of(tree.root, environment))
         for finding in tree.findings:
             report.add(finding)
@@ -66,7 +70,20 @@ def _rules_of(root: Mapping, environment: str) -> Mapping:
     environments = root.get("environments")
     if isinstance(environments, Mapping) and environment in environments.items:
         root, _ = overlaid(root, environment)
-    return root.with_items({key: pair for key, pair in root.items.items() if key in _RULES})
+    kept = {key: pair for key, pair in root.items.items() if key in _RULES}
+    policies = root.get("policies")
+    if isinstance(policies, Mapping):
+        known = {name: pair for name, pair in policies.items.items() if not _of_no_kind_here(pair[1])}
+        kept["policies"] = (kept["policies"][0], policies.with_items(known))
+    return root.with_items(kept)
+
+
+def _of_no_kind_here(policy: Node) -> bool:
+    """Whether a policy judges a kind that nobody has, and so nothing that could be declared now."""
+    scope = policy.get("applies_to") if isinstance(policy, Mapping) else None
+    if not isinstance(scope, Scalar) or not isinstance(scope.value, str) or not NAME.match(scope.value):
+        return False
+    return scope.value not in get_args(PolicyScope) and scope.value not in installed()
 
 
 def _resolved(report: Report, view: View, folder: _Snapshot) -> dict[Address, Resource]:

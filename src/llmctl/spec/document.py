@@ -1,17 +1,16 @@
-"""From ``llmops.yaml`` to what one environment should be: find, load, choose the environment, resolve."""
+"""From ``llmops.yaml`` to what one environment should be: load, choose the environment, resolve."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping as ReadOnly
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from llmctl.core.address import Address
+from llmctl.core import plugins
 from llmctl.core.diagnostics import Diagnostic, SourceRange
-from llmctl.core.errors import InvalidInput
-from llmctl.core.resources import Desired, Environment
-from llmctl.core.secrets import SecretRef
+from llmctl.core.errors import InvalidInput, LlmctlError
+from llmctl.core.resources import Desired
 from llmctl.spec.artifacts import resolve_dataset, resolve_model
 from llmctl.spec.build import Build
 from llmctl.spec.environments import check_promotion, environment_of
@@ -22,65 +21,27 @@ from llmctl.spec.moves import aliases_of_routes, check_moves, effective
 from llmctl.spec.nodes import Location, Mapping, Scalar, find
 from llmctl.spec.overlay import overlaid
 from llmctl.spec.plugins import resolve_entries
+from llmctl.spec.project import Document, Inputs, Resolved, digest_of
 from llmctl.spec.prompts import resolve_prompt
-from llmctl.spec.report import Report, suggestion
+from llmctl.spec.report import Report
 from llmctl.spec.rules import resolve_gate, resolve_policy
 from llmctl.spec.sections import plugin_in
 from llmctl.spec.serving import resolve_endpoint, resolve_route
 from llmctl.spec.source import Source, display_path
+from llmctl.spec.suggestions import suggestion
 from llmctl.spec.view import Memo, View, view_of
 from llmctl.spec.yaml_reader import decode
 
-FILE_NAME = "llmops.yaml"
-
 
 @dataclass(frozen=True)
-class Document:
-    """A file that is well-formed, with those that it includes.
+class Parsed:
+    """What a document's files hold, with the place of every value, and what is kept to resolve it."""
 
-    ``root`` is the folder that relative paths start from; ``files`` is every file that was read, the main one first.
-    """
-
-    project: str
-    owner: str
-    environments: ReadOnly[str, Environment]
-    path: Path
-    root: Path
-    files: tuple[Path, ...]
-    warnings: tuple[Diagnostic, ...]
-    _tree: Mapping = field(repr=False)
-    _files: Files = field(repr=False)
-    _memo: Memo = field(repr=False)
-    _names: ReadOnly[str, frozenset[str]] = field(repr=False)  # declared in any environment, by section
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """What one environment should be. ``secrets`` says which model reads which variable, and no values."""
-
-    desired: Desired
-    warnings: tuple[Diagnostic, ...]
-    secrets: tuple[tuple[Address, SecretRef], ...]
-
-
-def find_file(explicit: str | None, start: Path) -> Path:
-    """The file named by ``-f``, else ``llmops.yaml`` in ``start`` or the nearest folder above it.
-
-    Raises ``InvalidInput`` when there is none.
-    """
-    if explicit is not None:
-        path = Path(explicit)
-        if path.is_file():
-            return path
-        what = "is a folder" if path.is_dir() else "does not exist or is not a file"
-        raise InvalidInput([Diagnostic(f"{explicit!r} {what}", hint="Name a file after -f.")])
-    folder = start.absolute()
-    for candidate in (folder, *folder.parents):
-        if (candidate / FILE_NAME).is_file():
-            return candidate / FILE_NAME
-    summary = f"there is no {FILE_NAME} in {display_path(folder)} or a folder above it"
-    hint = "Run llmctl in your project's folder, or pass -f FILE."
-    raise InvalidInput([Diagnostic(summary, hint=hint)])
+    tree: Mapping
+    files: Files
+    values: Values
+    memo: Memo
+    names: ReadOnly[str, frozenset[str]]  # declared in any environment, by section
 
 
 def load(path: Path) -> Document:
@@ -90,7 +51,7 @@ def load(path: Path) -> Document:
     of the file is found too, so that nobody has to correct a file in rounds.
     """
     files = Files(Path(os.path.abspath(path)).parent)
-    tree = read_tree(_read_source(path), path.name, files)
+    tree = read_tree(_read_source(path, files), path.name, files)
     report = Report(tree.root)
     report.silence_nodes(tree.refused)
     for finding in tree.findings:
@@ -117,6 +78,7 @@ def load(path: Path) -> Document:
             _resources(Build(its_view, each, files, target))
             _take(report, each)
         raise InvalidInput(report.findings)
+    parsed = Parsed(tree.root, files, values, memo, names)
     return Document(
         project=view.project,
         owner=view.owner,
@@ -125,16 +87,27 @@ def load(path: Path) -> Document:
         root=files.root,
         files=(path, *(files.root / name for name in tree.files[1:])),
         warnings=report.warnings,
-        _tree=tree.root,
-        _files=files,
-        _memo=memo,
-        _names=names,
+        _parse=lambda: parsed,
     )
 
 
-def _read_source(path: Path) -> Source:
+def inputs_of(document: Document) -> Inputs | None:
+    """All that a document, and what it was resolved to by now, was made from.
+
+    ``None`` when that cannot be told: a file is too fresh, or a kind of another package was looked for.
+    """
+    parsed = document.parsed
+    files = {source: was for source, was in parsed.files.looked.items() if was is not None}
+    if plugins.were_looked_for() or len(files) < len(parsed.files.looked):
+        return None
+    variables = tuple(sorted(parsed.values.asked))
+    return Inputs(files, parsed.files.matched, variables, digest_of(variables))
+
+
+def _read_source(path: Path, files: Files) -> Source:
     file = display_path(path)
     try:
+        files.note(path.name, os.path.realpath(path), path.stat())
         return decode(path.read_bytes(), file)
     except (OSError, ValueError) as error:
         reason = (error.strerror or "unknown reason").lower() if isinstance(error, OSError) else str(error)
@@ -175,13 +148,17 @@ def environment_name(document: Document, asked: str | None) -> str:
     else:
         summary = f"there is no environment {asked!r}"
         hint = suggestion(asked, names, "environments")
-    key, _, _ = find(document._tree, ("environments",))
+    key, _, _ = find(document.parsed.tree, ("environments",))
     raise InvalidInput([Diagnostic(summary, where=key.range if key else None, hint=hint)])
 
 
 def place(document: Document, location: Location) -> SourceRange | None:
     """Where a value stands in the files, for messages; ``None`` when it does not stand there as such."""
-    _, node, whole = find(document._tree, location)
+    try:
+        tree = document.parsed.tree
+    except LlmctlError:  # what was remembered is read again for it, and was made wrong in the meantime
+        return None
+    _, node, whole = find(tree, location)
     return node.range if whole and isinstance(node, Scalar) else None
 
 
@@ -191,13 +168,14 @@ def resolve(document: Document, environment: str) -> Resolved:
     Raises ``InvalidInput`` with every finding.
     """
     name = environment_name(document, environment)
-    report = _environment_report(document._tree, name)
-    resolve_tree(report, Values(os.environ, document._files.text), strict=True)
-    view = view_of(report, document._memo)
-    moves = effective(check_moves(report, view.moved, document._names), view.names)
+    report = _environment_report(document.parsed.tree, name)
+    parsed = document.parsed
+    resolve_tree(report, parsed.values, strict=True)
+    view = view_of(report, parsed.memo)
+    moves = effective(check_moves(report, view.moved, parsed.names), view.names)
     shape = view.environments.get(name)
     own = environment_of(name, shape) if shape else document.environments[name]
-    build = Build(view, report, document._files, own.target, aliases_of_routes(moves))
+    build = Build(view, report, parsed.files, own.target, aliases_of_routes(moves))
     _resources(build)
     check_promotion(report, name, {**document.environments, name: own})
     report.raise_errors()

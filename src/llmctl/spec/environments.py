@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from llmctl.core.resources import Environment
 from llmctl.spec.models import EnvironmentShape
-from llmctl.spec.report import Report, suggestion
+from llmctl.spec.report import Report
+from llmctl.spec.suggestions import suggestion
 
 
 def environment_of(name: str, shape: EnvironmentShape) -> Environment:

@@ -13,11 +13,13 @@ from glob import glob
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from llmctl.core.cache import NONSENSE
 from llmctl.core.digests import Json, digest_file
+from llmctl.core.files import Stamp, is_settled, stamp
 from llmctl.spec.large_files import LargeFiles
-from llmctl.spec.report import closest
 from llmctl.spec.reserved import SCHEMES
 from llmctl.spec.source import display_path
+from llmctl.spec.suggestions import closest
 
 _INSIDE = "Write a path relative to llmops.yaml, inside of its folder."
 #: Folders that hold secrets and state of tools, and no part of an application.
@@ -29,6 +31,9 @@ T = TypeVar("T")
 
 #: Gives the text of a file of the project by its relative path; raises ``FileRefused``.
 ReadText = Callable[[str], str]
+
+#: Real path, and stamp. A folder can be replaced by a link without a trace in the files below it.
+Look = list[str | Stamp]
 
 MAX_TEXT_BYTES = 1_000_000
 
@@ -97,9 +102,16 @@ class FileFacts:
 
 @dataclass
 class Files:
-    """Finds files under the project's folder."""
+    """Finds files under the project's folder.
+
+    ``looked`` is every file that was found, by its source: its real path and its stamp at the first look, before it
+    was read; ``None`` for one that was too fresh to be told from later versions of itself, or that failed.
+    ``matched`` is what each glob gave.
+    """
 
     root: Path
+    looked: dict[str, Look | None] = field(default_factory=dict)
+    matched: dict[str, list[str]] = field(default_factory=dict)
     _known: dict[tuple[Hashable, ...], Any] = field(default_factory=dict)
     _large: LargeFiles = field(init=False)
     _folders: dict[str, str] = field(default_factory=dict)
@@ -112,10 +124,14 @@ class Files:
 
         Of large files it is kept from command to command, in the form that it has in JSON.
         """
-        status = path.stat()
-        key = (what, str(path), status.st_ino, status.st_size, status.st_mtime_ns)
-        if key not in self._known:
-            self._known[key] = self._kept_or_new(path, status, what, look, form)
+        try:
+            status = path.stat()
+            key = (what, str(path), status.st_ino, status.st_size, status.st_mtime_ns)
+            if key not in self._known:
+                self._known[key] = self._kept_or_new(path, status, what, look, form)
+        except Exception:
+            self.looked[str(path)] = None
+            raise
         found: T = self._known[key]
         return found
 
@@ -124,7 +140,7 @@ class Files:
     ) -> T:
         kept = self._large.get(path, status, what)
         if kept is not None:
-            with suppress(AttributeError, KeyError, TypeError, ValueError):  # it was damaged
+            with suppress(*NONSENSE):  # it was damaged
                 return form.read(kept)
         found = look()
         self._large.put(path, status, what, form.write(found))
@@ -165,7 +181,15 @@ class Files:
         """The files that a glob matches, sorted; ``**`` stands for any folders, hidden files are left out."""
         refuse_outside(pattern)
         found = glob(pattern, root_dir=self.root, recursive=True)
-        return sorted(path for path in map(os.path.normpath, found) if (self.root / path).is_file())
+        files = (path for path in map(os.path.normpath, found) if os.path.isfile(self.root / path))
+        self.matched[pattern] = sorted(files)
+        return self.matched[pattern]
+
+    def note(self, source: str, path: str, status: os.stat_result) -> None:
+        """A file is about to be read, from this real path: keep how it was at the first look."""
+        if source not in self.looked:
+            first = stamp(status)
+            self.looked[source] = [path, first] if is_settled(first) else None
 
     def shown(self, source: str) -> str:
         """The file as messages name it."""
@@ -180,6 +204,15 @@ class Files:
         return os.path.join(os.path.realpath(self.root), "")
 
     def _located(self, source: str) -> tuple[str, os.stat_result]:
+        try:
+            path, status = self._usable(source)
+        except FileRefused:
+            self.looked[source] = None
+            raise
+        self.note(source, path, status)
+        return path, status
+
+    def _usable(self, source: str) -> tuple[str, os.stat_result]:
         refuse_outside(source)
         try:
             path, status = self._real(source)

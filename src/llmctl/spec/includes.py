@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from os.path import normpath
 from typing import Protocol
@@ -44,8 +44,8 @@ class Tree:
     refused: list[Node]
 
 
-def read_tree(source: Source, name: str, folder: Folder) -> Tree:
-    """Read the main file (``name`` in the folder) and all that it includes.
+def read_tree(source: Source, name: str, folder: Folder, only: Collection[str] | None = None) -> Tree:
+    """Read the main file (``name`` in the folder) and all that it includes, or of that only some sections.
 
     Raises ``InvalidInput`` with what is wrong with any of them when one cannot be read: half a project would
     bring errors that are none.
@@ -75,7 +75,7 @@ def read_tree(source: Source, name: str, folder: Folder) -> Tree:
     if report.errors or broken:
         raise InvalidInput(in_order([*tree.findings, *report.errors, *broken]))
     tree.files = (name, *included)
-    tree.root = _merged(root, included, tree.findings)
+    tree.root = _merged(root, included, tree.findings, only)
     return tree
 
 
@@ -108,7 +108,9 @@ def _paths(report: Report, root: Mapping, folder: Folder) -> Iterator[tuple[Loca
         yield from ((location, path) for path in paths)
 
 
-def _merged(root: Mapping, included: dict[str, Mapping], findings: list[Diagnostic]) -> Mapping:
+def _merged(
+    root: Mapping, included: dict[str, Mapping], findings: list[Diagnostic], only: Collection[str] | None
+) -> Mapping:
     """The main tree with the sections of the others put in. A name stands in one file only."""
     if not included:
         return root
@@ -116,6 +118,8 @@ def _merged(root: Mapping, included: dict[str, Mapping], findings: list[Diagnost
     for tree in included.values():
         report = Report(tree)
         for key, (key_node, value) in tree.items.items():
+            if only is not None and key not in only:
+                continue
             if _form(key) is None:
                 _refuse_key(report, key)
             elif _is_nothing(value):

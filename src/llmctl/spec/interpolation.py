@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping as Environ
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from llmctl.spec.files import FileRefused, ReadText
@@ -21,10 +21,12 @@ _UNSET = "the environment variable"
 
 @dataclass(frozen=True)
 class Values:
-    """Where values come from: variables by name, and files of the project by path."""
+    """Where values come from: variables by name, and files of the project by path. ``asked`` are the variables that
+    were looked for."""
 
     environ: Environ[str, str]
     read_text: ReadText
+    asked: set[str] = field(default_factory=set)
 
 
 class Tell(Protocol):
@@ -95,6 +97,7 @@ def _value(inside: str | None, values: Values) -> tuple[str, str, str]:
     if scheme != "env" or not _VARIABLE.match(name):
         summary = f"`${{{inside}}}` is not a reference"
         return "", summary, f"Write `${{env:NAME}}` or `${{file:PATH}}`, or {escape}."
+    values.asked.add(name)
     value = values.environ.get(name)
     if value is None:
         return "", f"{_UNSET} {name} is not set", f"Set it first: export {name}=…"

@@ -1,7 +1,6 @@
 """What a look at a large file gave, kept between commands: 1 GB takes 6 s to digest and survey, and rarely changes.
 
-A file counts as unchanged while its size, its times and its inode are. It is a cache and nothing more: without
-it, or with a damaged one, files are read.
+A file counts as unchanged while its size, its times and its inode are.
 """
 
 from __future__ import annotations
@@ -14,21 +13,19 @@ from functools import cached_property
 from pathlib import Path
 
 from llmctl import __version__
+from llmctl.core.cache import NONSENSE, CacheFile
 from llmctl.core.digests import Json
-from llmctl.core.files import is_settled, stamp, write_atomic
+from llmctl.core.files import is_settled, stamp
 
 #: Bytes; a smaller file is read again faster than it would be worth a place here.
 LARGE = 8 << 20
 
 
 class LargeFiles:
-    """Results by file and by what was looked for, in ``.llmctl/large-files.json``.
-
-    Nothing is kept until there is a ``.llmctl``: before the first apply a plan leaves no trace.
-    """
+    """Results by file and by what was looked for."""
 
     def __init__(self, root: Path) -> None:
-        self._path = root / ".llmctl" / "large-files.json"
+        self._kept = CacheFile(root, "large-files.json")
 
     def get(self, path: Path, status: os.stat_result, what: Hashable) -> Json:
         """What is kept of this file as it is now, ``None`` for nothing."""
@@ -36,22 +33,20 @@ class LargeFiles:
         return entry["found"].get(repr(what)) if entry and entry["stamp"] == stamp(status) else None
 
     def put(self, path: Path, status: os.stat_result, what: Hashable, found: Json) -> None:
-        """Keep what was found of the file with this status, taken before it was read. A disk that cannot be
-        written costs time and nothing else."""
-        if status.st_size < LARGE or not is_settled(stamp(status)) or not self._path.parent.is_dir():
+        """Keep what was found of the file with this status, taken before it was read."""
+        if status.st_size < LARGE or not is_settled(stamp(status)):
             return
         entry = self._entries.get(str(path))
         if entry is None or entry["stamp"] != stamp(status):
             entry = self._entries[str(path)] = {"stamp": stamp(status), "found": {}}
         entry["found"][repr(what)] = found
         files = {name: entry for name, entry in self._entries.items() if os.path.exists(name)}
-        with suppress(OSError):
-            write_atomic(self._path, json.dumps({"by": __version__, "files": files}).encode(), durable=False)
+        self._kept.keep(json.dumps({"by": __version__, "files": files}).encode())
 
     @cached_property
     def _entries(self) -> dict[str, Json]:
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            content = json.loads(self._path.read_bytes())
+        with suppress(*NONSENSE):
+            content = json.loads(self._kept.read())
             if content["by"] == __version__ and all(_is_entry(entry) for entry in content["files"].values()):
                 files: dict[str, Json] = content["files"]
                 return files

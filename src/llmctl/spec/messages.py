@@ -26,10 +26,11 @@ from llmctl.spec.models import (
     Shape,
 )
 from llmctl.spec.nodes import Location, Scalar, find
-from llmctl.spec.report import Report, suggestion
+from llmctl.spec.report import Report
 from llmctl.spec.reserved import VALUES, not_served
 from llmctl.spec.sections import known_sections
 from llmctl.spec.source import is_secret_name
+from llmctl.spec.suggestions import suggestion
 
 #: The place whose reserved words apply inside of a shape.
 _PLACES: dict[type[Shape], str] = {

@@ -9,7 +9,8 @@ from llmctl.core.kinds import BY_NAME, kind_of
 from llmctl.core.plugins import installed
 from llmctl.spec.models import MovedShape
 from llmctl.spec.nodes import Location
-from llmctl.spec.report import Report, suggestion
+from llmctl.spec.report import Report
+from llmctl.spec.suggestions import suggestion
 
 Moves = tuple[tuple[Address, Address], ...]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from llmctl.core.diagnostics import Diagnostic, Severity
 from llmctl.spec.nodes import Mapping, Node, Scalar
-from llmctl.spec.report import suggestion
 from llmctl.spec.reserved import not_served
 from llmctl.spec.sections import kind_in, known_sections
+from llmctl.spec.suggestions import suggestion
 
 
 def overlaid(root: Mapping, environment: str) -> tuple[Mapping, list[Diagnostic]]:

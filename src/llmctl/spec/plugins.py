@@ -18,7 +18,7 @@ from llmctl.spec.build import Build
 from llmctl.spec.files import FileRefused
 from llmctl.spec.messages import shown
 from llmctl.spec.models import ResourceShape
-from llmctl.spec.report import suggestion
+from llmctl.spec.suggestions import suggestion
 
 
 def resolve_entries(build: Build, plugin: KindPlugin, entries: Mapping[str, ResourceShape]) -> None:

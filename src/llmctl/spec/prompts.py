@@ -10,7 +10,7 @@ from llmctl.core.prompts import PromptError, template_variables
 from llmctl.spec.build import Build
 from llmctl.spec.models import PromptShape
 from llmctl.spec.nodes import Location, Scalar, find
-from llmctl.spec.report import suggestion
+from llmctl.spec.suggestions import suggestion
 
 _MAX_STOPS = 4  # as the OpenAI API
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")

@@ -11,8 +11,8 @@ from llmctl.spec.datasets import Fault, input_keys, surveyed
 from llmctl.spec.files import Form
 from llmctl.spec.models import GateShape
 from llmctl.spec.nodes import Location
-from llmctl.spec.report import suggestion
 from llmctl.spec.source import display_path
+from llmctl.spec.suggestions import suggestion
 
 _LINES: Form[dict[int, int]] = Form(lambda lines: [*lines.items()], dict)
 

@@ -10,14 +10,16 @@ from llmctl.core.address import Address
 from llmctl.core.digests import Json
 from llmctl.core.errors import InvalidInput
 from llmctl.core.kinds import kind_of
+from llmctl.core.policies import ran_out
 from llmctl.spec.build import Build
 from llmctl.spec.durations import DAY, HOUR, seconds
 from llmctl.spec.files import FileRefused, ReadText
 from llmctl.spec.metrics import resolve_metrics, resolve_slices
 from llmctl.spec.models import GateShape, PolicyShape
 from llmctl.spec.nodes import Location
-from llmctl.spec.report import Report, suggestion
+from llmctl.spec.report import Report
 from llmctl.spec.rows import check_columns, check_overlap
+from llmctl.spec.suggestions import suggestion
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 
@@ -103,7 +105,7 @@ def _check_waivers(report: Report, name: str, shape: PolicyShape, declared: Cont
         return
     for index, waiver in enumerate(shape.waivers):
         location = (*here, index)
-        _check_until(report, (*location, "until"), waiver.until)
+        _check_until(report, (*location, "until"), waiver.until, waiver.resource)
         try:
             address = Address.parse(waiver.resource)
         except ValueError:
@@ -118,7 +120,7 @@ def _check_waivers(report: Report, name: str, shape: PolicyShape, declared: Cont
             report.warn((*location, "resource"), summary, hint="Correct the name, or remove the waiver.")
 
 
-def _check_until(report: Report, location: Location, text: str) -> None:
+def _check_until(report: Report, location: Location, text: str, resource: str) -> None:
     try:
         until = date.fromisoformat(text) if _DATE.match(text) else None
     except ValueError:
@@ -127,4 +129,4 @@ def _check_until(report: Report, location: Location, text: str) -> None:
         summary = f"`until` must be a day such as 2027-01-31, not {report.written(location)!r}"
         report.error(location, summary, hint="Write YYYY-MM-DD.")
     elif until < datetime.now(UTC).date():
-        report.warn(location, f"the waiver ran out on {text}", hint="Remove it or renew it.")
+        report.warn(location, ran_out(resource, text), hint="Remove it or renew it.")

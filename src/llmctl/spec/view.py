@@ -31,8 +31,9 @@ from llmctl.spec.models import (
     policy_shape,
 )
 from llmctl.spec.nodes import Location, Mapping, Node, Scalar, Sequence, find, plain
-from llmctl.spec.report import Report, suggestion
+from llmctl.spec.report import Report
 from llmctl.spec.sections import KIND_OF_SECTION, plugin_in
+from llmctl.spec.suggestions import suggestion
 
 S = TypeVar("S", bound=Shape)
 

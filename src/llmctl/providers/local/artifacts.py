@@ -56,7 +56,7 @@ class ArtifactProvider:
         self._store = store
         self._folder = layout.manifests / kind
         basis = list(kind_of(kind).serving)
-        self._remembered = FoundFile(layout.manifests / f"{kind}.found", layout.artifacts, basis)
+        self._remembered = FoundFile(layout.found(kind), layout.artifacts, basis)
 
     def read_all(self) -> Reading[Json]:
         if self._layout.is_copy:

@@ -1,7 +1,6 @@
 """What was found whole at the last look, so that the next one need not read ten thousand files again.
 
-A file counts as unchanged while its size, its times and its inode are. It is a cache and nothing more:
-without it, or with a damaged one, everything is read.
+A file counts as unchanged while its size, its times and its inode are.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmctl.core.cache import NONSENSE, CacheFile
 from llmctl.core.digests import Json
-from llmctl.core.files import Stamp, is_settled, stamp, write_atomic
-from llmctl.providers.local.layout import read_json
+from llmctl.core.files import Stamp, is_settled, stamp
 
 _FORMAT = 1
 
@@ -38,24 +37,22 @@ class Found:
 class FoundFile:
     """What was found of one kind, by key. ``basis`` names what else decides it: another one makes it void."""
 
-    def __init__(self, path: Path, artifacts: Path, basis: Json) -> None:
-        self._path = path
+    def __init__(self, kept: CacheFile, artifacts: Path, basis: Json) -> None:
+        self._kept = kept
         self._artifacts = artifacts
         self._basis = [_FORMAT, basis]
 
     def load(self) -> dict[str, Found]:
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            content = read_json(self._path)
+        with suppress(*NONSENSE):
+            content = json.loads(self._kept.read())
             if content["basis"] == self._basis:
                 return {name: Found(*entry) for name, entry in content["found"].items()}
         return {}
 
     def save(self, found: Mapping[str, Found]) -> None:
-        """Remember these and no others. A disk that cannot be written costs time and nothing else."""
+        """Remember these and no others."""
         entries = {name: [f.manifest, f.spec, f.revision, f.contents] for name, f in found.items()}
-        text = json.dumps({"basis": self._basis, "found": entries}, separators=(",", ":"))
-        with suppress(OSError):
-            write_atomic(self._path, text.encode(), durable=False)
+        self._kept.keep(json.dumps({"basis": self._basis, "found": entries}, separators=(",", ":")).encode())
 
     def still(self, known: Found | None, manifest: os.stat_result) -> bool:
         """Whether nothing of it has changed since; ``manifest`` is its manifest's status now."""

@@ -2,13 +2,13 @@
 
     .llmctl/<env>/
         artifacts/            content by digest
-        manifests/<kind>/     one file per dataset, model and prompt revision; <kind>.found remembers the last look
+        manifests/<kind>/     one file per dataset, model and prompt revision
         endpoints/            one file per endpoint revision: the truth that programs are rendered from
         gateway/              secrets.json (0600), config.json (the gateway's own), listen.json
         logs/
         kinds/<kind>/         what the kind of a plug-in keeps
         supervisord.conf      rendered; supervisord.pid; runtime.json; lock
-    .llmctl/large-files.json  what ``spec`` remembers of large files of the project, for all environments
+    .llmctl/.cache/           what is remembered to be fast, of all environments (``core/cache.py``)
 
 Sockets lie in a short runtime folder outside, because the path of a Unix socket is limited to about
 107 bytes. Its name is a digest of the state folder, so that a copied project has another one.
@@ -27,12 +27,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmctl.core.cache import FOLDER, CacheFile
 from llmctl.core.digests import Json, pretty_json
 from llmctl.core.errors import ProviderError
 from llmctl.core.files import write_atomic
+from llmctl.core.kinds import KINDS
 from llmctl.core.resources import Key
 
-_OF_ALL = {".gitignore", "large-files.json"}  # what the environments share, and nobody needs without one
+_OF_ALL = {".gitignore", FOLDER}  # what the environments share, and nobody needs without one
 #: Room for "/supervisor.sock.1234567" below the 104 bytes that macOS allows.
 _MAX_RUNTIME_PATH = 76
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/_.+-]+\Z")  # goes into supervisord.conf as it is
@@ -95,6 +97,10 @@ class Layout:
     @property
     def lock(self) -> Path:
         return self.state / "lock"
+
+    def found(self, kind: str) -> CacheFile:
+        """What the last look at the artifacts of a kind found."""
+        return CacheFile(self.state.parent.parent, f"found.{self.state.name}.{kind}.json")
 
     def endpoint_file(self, key: Key) -> Path:
         return self.endpoints / f"{key}.json"
@@ -183,6 +189,8 @@ class Layout:
         self._remove_runtime_of_old_place()
         if self.state.is_dir():
             shutil.rmtree(self.state)
+        for kind in KINDS:
+            self.found(kind.name).forget()
         parent = self.state.parent
         if parent.is_dir() and {entry.name for entry in parent.iterdir()} <= _OF_ALL:
             shutil.rmtree(parent)

@@ -1,0 +1,60 @@
+"""What is remembered between commands, to be fast: ``.llmctl/.cache``, beside the environments and shared by them.
+
+Everything there is checked when it is read and can be made again: it may be deleted, damaged or missing at any
+time, and costs time then and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from llmctl.core.files import write_atomic
+
+#: No environment has a name that starts with a dot.
+FOLDER = ".cache"
+
+#: What it raises to take the content of a damaged file for what was kept.
+NONSENSE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+#: Bytes; more than a project of ten thousand resources needs.
+_MOST = 128 << 20
+
+
+class CacheFile:
+    """One file of the cache of the project in ``root``.
+
+    Nothing is kept until there is a ``.llmctl``: before the first apply a plan leaves no trace.
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        self._path = root / ".llmctl" / FOLDER / name
+
+    def read(self) -> bytes:
+        """What was kept, b"" for nothing. What is no regular file, or a huge one, was never kept."""
+        with suppress(OSError), open(self._path, "rb", opener=_opened_at_once) as file:
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode) and status.st_size <= _MOST:
+                return file.read(_MOST)
+        return b""
+
+    def keep(self, data: bytes) -> None:
+        """Replace what was kept, as far as the disk allows."""
+        if len(data) > _MOST:
+            return
+        folder = self._path.parent
+        with suppress(OSError):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700)  # fails without a `.llmctl`
+            write_atomic(self._path, data, durable=False)
+
+    def forget(self) -> None:
+        with suppress(OSError):
+            self._path.unlink()
+
+
+def _opened_at_once(path: str, flags: int) -> int:
+    """A pipe would be waited for until somebody writes to it."""
+    return os.open(path, flags | os.O_NONBLOCK)
