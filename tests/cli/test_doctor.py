@@ -19,8 +19,8 @@ from tests.cli.conftest import InProcess
 from tests.cli.project import REPOSITORY, Project, until
 
 NAMES = (
-    *("python", "engine", "git", "identity", "signing", "repository", "file", "variables", "permissions", "disk"),
-    *("sockets", "ports", "clock", "locks", "pulumi"),
+    *("python", "engine", "plug-ins", "git", "identity", "signing", "repository", "file", "variables", "permissions"),
+    *("disk", "sockets", "ports", "clock", "locks", "pulumi"),
 )
 KEY = '  hosted: {source: "openai:some", license: MIT, api_key: "${env:LLMCTL_TEST_KEY}"}\n'
 

@@ -14,7 +14,7 @@ from llmctl.cli import COMMANDS, cli
 from tests.cli.conftest import InProcess
 from tests.cli.project import SOURCE, Project
 
-HEAVY = ("pydantic", "git", "aiohttp", "scipy", "rich", "jinja2", "ruamel", "deepdiff", "psutil", "importlib.metadata")
+HEAVY = ("pydantic", "git", "aiohttp", "scipy", "rich", "jinja2", "ruamel", "psutil", "importlib.metadata")
 
 
 def _command(*words: str) -> click.Command:

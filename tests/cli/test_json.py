@@ -223,3 +223,34 @@ def test_a_route_that_is_not_there(applied: Project) -> None:
     assert done.code == 1
     assert "there is no route 'suport'" in done.err
     assert "did you mean `support`?" in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "before", "after", "named"),
+    [
+        (
+            (),
+            "dev: {target: local}",
+            "dev: {target: local, gateway: {port: 18191}}",
+            "`gateway.port` of the environment",
+        ),
+        (
+            ("--target", "prompt.short"),
+            "prompts:\n  short: {messages: [{role: user, content: Hello}]}\n  answer:",
+            "prompts:\n  answer:",
+            "prompt.short: a target of the plan, and neither declared nor recorded any more",
+        ),
+    ],
+    ids=["a setting of the environment", "a target that is gone"],
+)
+def test_a_saved_plan_is_refused_as_stale(
+    project: Project, tmp_path: Path, options: tuple[str, ...], before: str, after: str, named: str
+) -> None:
+    saved = str(tmp_path / "plan.json")
+    if "short" in before:
+        project.replace("prompts:\n  answer:", before)
+    assert project.run("plan", "--out", saved, *options).code == 0
+    project.replace(before, after)
+    refused = project.run("apply", saved, "--yes")
+    assert (refused.code, f"{saved} is stale" in refused.err) == (6, True), refused.text
+    assert named in refused.err

@@ -74,6 +74,19 @@ def test_the_waivers_that_end_first_come_first(rich: Project, here: InProcess) -
     assert here("policy", "waivers").out == "No policy of dev has a waiver.\n"
 
 
+def test_a_waiver_that_ran_out_is_told_once_and_with_its_place_where_nothing_else_tells_it(
+    rich: Project, here: InProcess
+) -> None:
+    unused = here("plan", "--offline", "--json").json()
+    assert [w["summary"] for w in unused["warnings"]] == ["the waiver for model.support-tiny ran out on 2020-01-31"]
+    rich.replace("license: Apache-2.0", "license: GPL-3.0")
+    missed = here("plan", "--offline", "--json").json()
+    assert missed["warnings"] == []
+    assert [r["note"] for r in missed["policies"] if r["note"]] == [
+        "its waiver ran out on 2020-01-31 (legacy, approved by ops)"
+    ]
+
+
 def test_what_is_denied_is_explained_first_with_the_values_that_were_read(rich: Project, here: InProcess) -> None:
     rich.replace("license: Apache-2.0", "license: GPL-3.0")
     done = here("policy", "explain", "open-licence")

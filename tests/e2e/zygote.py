@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp  # noqa: F401 - like the next ones: to have it imported before the forks
-import deepdiff  # noqa: F401
 import psutil  # noqa: F401
 import scipy.stats  # noqa: F401
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from llmctl.core.errors import GateBlocked, Interrupted, LlmctlError
 from llmctl.core.evidence import Verdict
 from llmctl.core.protocols import ArtifactStore
 from llmctl.gates import GateRequest, GateResult, read_rows, run
+from llmctl.gates.answers import KEPT_DAYS
 from tests.gates.parts import CANARY, NEW, OLD, Gateway, Reply, Script, quiet, request, right, serving, store_at
 
 MATCH: dict[str, Any] = {"exact_match": {"min": 0.5}}
@@ -77,6 +80,20 @@ def test_only_the_rest_is_asked_and_the_file_goes_away(store: ArtifactStore, fol
         known = go(asked, gateway, store, folder, known=[result.evidence])
     assert gateway.asked == []
     assert known.evidence == result.evidence
+
+
+def test_what_nobody_went_on_with_goes_when_another_gate_runs(store: ArtifactStore, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    old, fresh, other = folder / "old.jsonl", folder / "fresh.jsonl", folder / "notes.txt"
+    for path, days in ((old, KEPT_DAYS + 1), (fresh, KEPT_DAYS - 1), (other, 99)):
+        path.write_text("{}")
+        os.utime(path, (time.time() - days * 86400,) * 2)
+    cut_short(request(60, **MATCH), store, folder)
+    (mine,) = set(folder.iterdir()) - {fresh, other}
+    os.utime(mine, (0, 0))
+    with serving(right) as gateway:
+        assert go(request(60, **MATCH), gateway, store, folder).taken_over == 30, "its own file may be of any age"
+    assert set(folder.iterdir()) == {fresh, other}
 
 
 def test_a_torn_line_and_garbage_are_left_aside(store: ArtifactStore, folder: Path) -> None:

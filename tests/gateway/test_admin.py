@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
+from llmctl import __version__
 from llmctl.core.digests import Json
 from llmctl.core.errors import Conflict, LlmctlError
 from llmctl.core.gateway_config import GatewayConfig, Lease, Route
@@ -53,6 +54,7 @@ def test_reads_back_what_it_was_given(gateway: GatewayProcess) -> None:
         "config": wanted.to_json(),
         "effective": {"support": {"r1": 90, "r2": 10}},
         "missing_secrets": [],
+        "version": __version__,
     }
     health = gateway.admin("GET", "/health")[1]
     assert gateway.process is not None

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from llmctl.core.address import Address
-from llmctl.core.resources import RecordState
+from llmctl.core.resources import RecordState, Resource
 from llmctl.core.steps import Action, Destroy, Move, Promote, Provision, Retire, RunGate, Stage
 from llmctl.live import LiveState
-from llmctl.plan import Plan, as_recorded, build_plan
-from tests.plan.builders import application, desired, live, recorded
+from llmctl.plan import Plan, as_recorded, back_to, build_plan, undone
+from tests.plan.builders import ENVIRONMENT, application, desired, live, recorded
 
 ROUTE = ("route.support", "route.help")
 
@@ -138,6 +138,54 @@ def test_a_chain_of_renames_is_followed_to_its_end() -> None:
     before, after = application(), application(names=moved_to("ask"), aliases=("help", "support"))
     plan = build_plan(desired(after, ROUTE, ("route.help", "route.ask")), recorded(before), live(before))
     assert plan.desired.moved == ((Address("route", "support"), Address("route", "ask")),)
+
+
+def back(before: dict[Address, Resource], after: dict[Address, Resource]) -> Plan:
+    """The plan of a rollback from what is recorded ``after`` to what was recorded ``before``."""
+    then, now = recorded(before), recorded(after, serial=2)
+    history = {  # as a rename leaves it: the new name goes on where the old one stopped
+        a: replace(was, revisions=(first,) if first == was.revision else (first, was.revision))
+        for (a, was), first in zip(now.resources.items(), (r.revision for r in before.values()), strict=True)
+    }
+    now = replace(now, resources=history)
+    want = back_to(then, now, ENVIRONMENT, "/project")
+    return build_plan(want, now, live(after, 2), action="rollback", gated=False, rollback_to=1)
+
+
+def test_a_rollback_across_a_rename_is_a_move_back_and_no_name_stops_answering() -> None:
+    renamed = application(names=moved_to("help"), aliases=("support",))
+    plan = back(application(), renamed)
+    assert {str(c.address): c.action for c in plan.changes} == {"route.support": Action.MOVE, "gate.faq": Action.UPDATE}
+    assert ids(plan) == ["move:route.support", "provision:route.support", "provision:gate.faq"]
+    assert plan.desired.resources[Address("route", "support")].spec["aliases"] == ["help"]
+    assert not plan.weakened
+    assert plan.impact == ("route.help becomes route.support without an outage, and still answers to its old name",)
+
+
+def test_a_rollback_across_a_rename_and_a_change_takes_both_back() -> None:
+    renamed = application(names=moved_to("help") | {"prompt.answer": "reply"}, aliases=("support",), system="Be kind.")
+    plan = back(application(), renamed)
+    by_address = {str(c.address): c for c in plan.changes}
+    assert by_address["route.support"].moved_from == Address("route", "help")
+    assert by_address["prompt.answer"].moved_from == Address("prompt", "reply")
+    assert not [s for s in plan.steps if isinstance(s, Destroy)]
+    assert not plan.weakened
+
+
+def test_a_name_that_another_route_had_then_is_given_back_to_it() -> None:
+    """And the route whose alias it is now still answers to its own."""
+    both = application() | {
+        a: r for a, r in application(names=moved_to("ask"), system="Be kind.").items() if a.kind == "route"
+    }
+    now = application(names=moved_to("help"), aliases=("ask", "support"))
+    want = back_to(recorded(both), recorded(now, 2), ENVIRONMENT, "/project")
+    assert want.moved == ((Address("route", "help"), Address("route", "support")),)
+    assert want.resources[Address("route", "support")].spec["aliases"] == ["help"]
+
+
+def test_what_was_declared_anew_since_is_no_rename() -> None:
+    now = application(names=moved_to("help"), system="Be kind.")
+    assert undone(recorded(application()), recorded(now, 2)) == ()
 
 
 def test_a_rejected_revision_stays_rejected_under_another_name() -> None:

@@ -21,10 +21,10 @@ from llmctl.core.protocols import GatewayReading
 from llmctl.core.resources import ALL, Reading
 from llmctl.core.steps import Destroy, Retire
 from llmctl.live import LiveState
-from llmctl.plan import build_plan
+from llmctl.plan import back_to, build_plan
 from llmctl.plan.routes import chain_keys
 from tests.plan.applications import App, applications, renames
-from tests.plan.builders import recorded
+from tests.plan.builders import ENVIRONMENT, recorded
 from tests.plan.world import EXAMPLES, Faults, World, applied, told, well_formed
 
 _ORDERS = st.integers(0, 2**16)
@@ -119,6 +119,26 @@ def test_renames_lose_no_request_whatever_else_changes_fails_or_drifts(data: st.
         _meddle(data, world)
     world.converge(second.desired(), order)
     world.converge(replace(second, moved=()).desired(), order)
+
+
+@EXAMPLES
+@given(st.data(), _ORDERS)
+def test_a_rollback_across_renames_loses_no_request(data: st.DataObject, order: int) -> None:
+    first = data.draw(applications(), "first")
+    second = data.draw(renames(first), "second")
+    if data.draw(st.booleans(), "edited"):
+        second = replace(data.draw(applications(second), "edit"), moved=second.moved)
+    world = applied(first, order)
+    then = world.recorded
+    world.converge(second.desired(), order)
+    back = back_to(then, world.recorded, ENVIRONMENT, "/project")
+    made = {(new, old) for old, new in second.moved if new in world.recorded.resources and old in then.resources}
+    event(f"renames undone: {len(back.moved)} of {len(made)}")
+    world.converge(back, order)
+    assert {a: r.revision for a, r in world.recorded.resources.items()} == {
+        a: r.revision for a, r in then.resources.items()
+    }
+    world.converge(second.desired(), order)
 
 
 @EXAMPLES

@@ -116,6 +116,7 @@ def test_a_renamed_one_is_made_beside_the_old_one_with_its_history() -> None:
     state = replace(state, resources={**state.resources, INDEX: kept})
     denied = build_plan(desired(after, ("index.faq", "index.questions")), state, seen(before)).denials
     assert [(d.address, d.summary) for d in denied] == [(INDEX, "it is protected, and this plan would delete it")]
+    assert denied[0].hint == "Keep the name faq and apply `protect: false` for it; then rename it."
 
 
 def test_an_unreadable_one_blocks_itself_and_what_needs_it() -> None:

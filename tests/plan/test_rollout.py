@@ -162,7 +162,9 @@ def test_what_the_record_protects_is_not_deleted_even_when_this_change_lifts_it(
         ("policy.open", "it is protected, and this plan would delete it"),
         ("prompt.answer", "it is protected, and this plan would delete it"),
     ]
-    assert "in a change of its own" in plan.denials[0].hint
+    assert [d.hint for d in plan.denials] == [
+        "Keep it, with `protect: false`, and apply that first; then remove it in a change of its own."
+    ] * 2
 
 
 @pytest.mark.parametrize("more", [{}, {"action": "rollback", "gated": False, "rollback_to": 1}])
@@ -192,13 +194,18 @@ def test_protection_is_not_lost_by_a_rename_that_replaces() -> None:
     assert [(str(d.address), d.summary) for d in other.denials] == [
         ("endpoint.main", "it is protected, and this plan would delete it")
     ]
+    assert other.denials[0].hint == (
+        "Rename it without another change, which is allowed. "
+        "Or keep the name main and apply `protect: false` for it; then rename it."
+    )
 
 
 # -- weakened ---------------------------------------------------------------------------------------
 
 MATCH = {"exact_match": {"min": 0.9, "max_drop": 0.02}}
 LATENCY = {"latency_p95_ms": {"max": 500}}
-STRICT: dict[str, Any] = {"metrics": {**MATCH, **LATENCY}, "slices": {"language": MATCH}}
+LOAD: dict[str, Any] = {"concurrency": 16, "timeouts": {"request_s": 60.0, "run_s": 600.0}}
+STRICT: dict[str, Any] = {"metrics": {**MATCH, **LATENCY}, "slices": {"language": MATCH}, **LOAD}
 LOOSE = {"exact_match": {"min": 0.5, "max_drop": 0.02}}
 
 
@@ -240,6 +247,31 @@ def test_a_gate_that_asks_for_less_is_said_to_be_weakened(fields: dict[str, Any]
     assert tuple(w.what for w in plan.weakened) == ((what,) if what else ())
     # The route does not change: the gate runs once, as it is declared now.
     assert [s.as_recorded for s in plan.steps if isinstance(s, RunGate)] == [False]
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"concurrency": 4}, ("latency and errors are measured among fewer requests at a time: 16 → 4",)),
+        ({"concurrency": 32}, ()),
+        ({"timeouts": {"request_s": 90.0, "run_s": 60.0}}, ("a request fails later: after 60 s → 90 s",)),
+        ({"timeouts": {"request_s": 30.0, "run_s": 900.0}}, ()),
+    ],
+)
+def test_a_gate_that_asks_more_gently_is_weakened_and_proves_a_new_revision_as_it_was_too(
+    fields: dict[str, Any], what: tuple[str, ...]
+) -> None:
+    after = application(gate={**STRICT, **fields}, system="Be kind.")
+    plan = planned(application(gate=STRICT), after)
+    assert tuple(w.what for w in plan.weakened) == ((what,) if what else ())
+    runs = sorted(s.as_recorded for s in plan.steps if isinstance(s, RunGate))
+    assert runs == ([False, True] if what else [False])
+
+
+def test_fewer_requests_at_a_time_do_not_weaken_a_gate_of_quality_alone() -> None:
+    strict = {"metrics": MATCH, **LOAD}
+    assert not planned(application(gate=strict), application(gate={**strict, "concurrency": 1})).weakened
+    assert not planned(application(gate={"metrics": LATENCY}), application(gate={"metrics": LATENCY, **LOAD})).weakened
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic, Severity, SourceRange
 from llmctl.core.errors import InvalidInput
 from llmctl.core.policies import PolicyResult, Waiver
-from llmctl.core.resources import ALL, Reading, Rejection
+from llmctl.core.resources import ALL, Environment, Reading, Rejection
 from llmctl.live import LiveState
 from llmctl.plan import Plan, build_plan, load_plan, moved, plan_digest, plan_json, read_plan
+from llmctl.plan.planfile import body_digest
 from tests.plan.builders import application, desired, live, recorded, without
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schema" / "plan.schema.json").read_text())
@@ -149,6 +150,35 @@ def test_what_moved_since_is_named() -> None:
     assert lines(desired(after), recorded(before, serial=2), live(before))[0].startswith("the record: serial 1")
     gone = lines(desired(after), recorded(before), LiveState())
     assert any(line.startswith("endpoint.main@") and line.endswith("is absent now") for line in gone)
+
+
+def test_a_setting_of_the_environment_that_moved_is_named() -> None:
+    before, after = application(), application(system="Be kind.")
+    saved = build_plan(desired(after), recorded(before), live(before)).inputs
+    other = Environment("dev", "local", gateway_port=8081, promote_from="test")
+    now = build_plan(replace(desired(after), environment=other), recorded(before), live(before)).inputs
+    assert moved(saved, now) == [
+        "`gateway.port` of the environment: was not set when planned, is 8081 now",
+        "`promote_from` of the environment: was not set when planned, is test now",
+    ]
+    assert moved(now, replace(now, settings={**now.settings, "gateway.port": "8082"})) == [
+        "`gateway.port` of the environment: was 8081 when planned, is 8082 now"
+    ]
+
+
+def test_a_plan_of_before_settings_were_saved_is_shown_and_not_applied(tmp_path: Path) -> None:
+    before, after = application(), application(system="Be kind.")
+    data = plan_json(build_plan(desired(after), recorded(before), live(before)))
+    inputs = dict(data["inputs"])
+    del inputs["settings"]
+    old = {**data, "inputs": inputs}
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({**old, "digest": body_digest(old)}))
+    assert load_plan(path).steps
+    now = build_plan(desired(after), recorded(before), live(before)).inputs
+    assert moved(read_plan(path).inputs, now) == [
+        "the environment's settings: the plan is of an earlier llmctl, which did not save them"
+    ]
 
 
 def test_a_file_is_not_blamed_for_what_another_apply_recorded() -> None:

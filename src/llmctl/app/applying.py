@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
 from time import monotonic
 
-from llmctl.app.planning import EVERYTHING, Scope, desired_at, nothing_desired, plan, plan_for
+from llmctl.app.planning import EVERYTHING, Scope, nothing_desired, plan, plan_for
 from llmctl.app.policies import refusal
 from llmctl.app.preflight import preflight
-from llmctl.app.rollback import LAST_GOOD, find_rejection, last_good
-from llmctl.app.validate import checked
+from llmctl.app.rollback import LAST_GOOD, desired_at, find_rejection, last_good
+from llmctl.app.saved_plan import read_for, refuse_if_stale
 from llmctl.app.workspace import Workspace
 from llmctl.apply import ApplyResult, Reporter, Run, State, run_destroy, run_steps
-from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.address import Address
 from llmctl.core.digests import Json
-from llmctl.core.errors import Denied, InvalidInput, LlmctlError, Locked, ProviderError, StalePlan
+from llmctl.core.errors import Denied, LlmctlError, Locked, ProviderError
 from llmctl.core.exits import ExitCode, first_that_applies
 from llmctl.core.protocols import Op
 from llmctl.core.resources import Rejection
 from llmctl.core.steps import Action, Destroy, Move, Promote, Step
-from llmctl.plan import Plan, SavedPlan, moved, plan_digest, plan_json, read_plan
+from llmctl.plan import Plan, plan_digest, plan_json
 from llmctl.record import Action as RecordAction
 from llmctl.record import Attempt, HeldLock, Lock, find_interrupted
 from llmctl.record import Outcome as Ending
@@ -78,20 +78,22 @@ def apply(workspace: Workspace, request: Request) -> Outcome:
     """
     workspace.repository.require_identity()
     workspace.recorded()  # another project's record is told before anything is written
+    declared: Collection[Address] = ()
     if request.rollback_to is None and not request.destroy:
-        checked(workspace.document, workspace.environment.name)  # a wrong file is told before the lock is taken
+        # A wrong file is told before the lock is taken.
+        declared = workspace.resolved.desired.resources
     lock = Lock(workspace.repository, workspace.environment.name)
     published = workspace.target.last_published()  # a record that was lost must not hand out old fences again
     with lock.acquire(f"llmctl {request.action}", at_least=published.fence if published else 0) as held:
         _close_interrupted(workspace, held, request)
         if request.rollback_to == LAST_GOOD:
             request = replace(request, rollback_to=last_good(workspace))
-        saved = read_plan(request.plan_file) if request.plan_file else None
+        saved = read_for(workspace, request.plan_file, declared) if request.plan_file else None
         if saved is not None:
             request = replace(request, scope=replace(request.scope, targets=tuple(map(str, saved.targets))))
         made = _plan(workspace, request)
         if request.plan_file and saved:
-            _refuse_if_stale(request.plan_file, saved, made)
+            refuse_if_stale(request.plan_file, saved, made)
             made = replace(made, policies=tuple(dict.fromkeys((*made.policies, *saved.denied))))
         _refuse_if_denied(made)
         if made.is_empty and not (request.destroy and workspace.target.exists()):
@@ -123,30 +125,6 @@ def _plan(workspace: Workspace, request: Request) -> Plan:
         serial = request.rollback_to
         return plan_for(workspace, desired_at(workspace, serial), action="rollback", rollback_to=serial)
     return plan(workspace, request.scope)
-
-
-def _refuse_if_stale(file: Path, saved: SavedPlan, made: Plan) -> None:
-    name = made.desired.environment.name
-    if saved.offline:
-        raise InvalidInput(
-            [Diagnostic(f"{file} is an offline plan; it cannot be applied", hint="Plan again without --offline.")]
-        )
-    if (saved.environment, saved.project) != (name, made.desired.project):
-        raise InvalidInput(
-            [
-                Diagnostic(
-                    f"{file} is a plan for {saved.project}, environment {saved.environment}",
-                    hint=f"Apply it with -e {saved.environment}.",
-                )
-            ]
-        )
-    lines = moved(saved.inputs, made.inputs)
-    if lines or saved.digest != plan_digest(made):
-        raise StalePlan(
-            f"{file} is stale: what it was made from has moved",
-            detail="\n".join(lines) or "its steps would be others now",
-            hint="Plan again with `llmctl plan --out FILE` and have the new plan reviewed.",
-        )
 
 
 def _refuse_if_denied(made: Plan) -> None:

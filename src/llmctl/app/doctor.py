@@ -21,6 +21,7 @@ from llmctl import record, spec
 from llmctl.app.preflight import why_engine_cannot_load
 from llmctl.app.validate import validate
 from llmctl.app.workspace import Workspace
+from llmctl.core import plugins
 from llmctl.core.errors import InvalidInput, LlmctlError, RecordError
 from llmctl.providers.local.layout import Layout, check_owner
 from llmctl.providers.local.wire import free_port, holder, is_free
@@ -81,6 +82,7 @@ def doctor(file: str | None, environment: str | None) -> tuple[Check, ...]:
     checks: list[tuple[str, Callable[[Surroundings], Check]]] = [
         ("python", _python),
         ("engine", _engine),
+        ("plug-ins", _plugins),
         ("git", _git),
         ("identity", _identity),
         ("signing", _signing),
@@ -160,6 +162,17 @@ def _engine(around: Surroundings) -> Check:
         what, _, remedy = reason.partition("; ")
         return Check("engine", bad, f"xllamacpp {version} cannot be loaded: {what}", remedy)
     return Check("engine", Level.OK, f"xllamacpp {version}, and its libraries load")
+
+
+def _plugins(_: Surroundings) -> Check:
+    """The kinds that other packages add. One that fails stops the commands for projects that use any."""
+    found = plugins.look()[0]
+    names = ", ".join(f"{each.kind} ({each.package} {each.version})" for each in found if not each.problem)
+    for each in found:
+        if each.problem:
+            what = f"{each.kind} ({each.package} {each.version}) cannot be used: {' '.join(each.problem.split())}"
+            return Check("plug-ins", Level.WARNING, f"{what}; usable: {names or 'none'}", each.remedy)
+    return Check("plug-ins", Level.OK, names or "none is installed")
 
 
 def _git(around: Surroundings) -> Check:

@@ -8,10 +8,11 @@ from pathlib import Path
 from threading import Event
 from time import monotonic
 
+from llmctl import __version__
 from llmctl.app.workspace import Workspace
-from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.diagnostics import Diagnostic, Severity
 from llmctl.core.errors import InvalidInput
-from llmctl.core.protocols import Op
+from llmctl.core.protocols import GatewayReading, Op
 from llmctl.record import Lock
 
 _POLL_S = 0.2
@@ -45,6 +46,20 @@ def _op(workspace: Workspace, progress: Callable[[str], None], check: Callable[[
         cancelled=Event(),
         progress=progress,
         check_lease=check,
+    )
+
+
+def outdated(gateway: GatewayReading) -> tuple[Diagnostic, ...]:
+    """That the gateway runs the program of another llmctl than this: it keeps the one that it was started with."""
+    if not gateway.running or gateway.unreadable or gateway.version == __version__:
+        return ()
+    runs = f"llmctl {gateway.version}" if gateway.version else "an earlier llmctl"
+    return (
+        Diagnostic(
+            f"the gateway runs {runs}, and this is {__version__}",
+            Severity.WARNING,
+            hint="`llmctl local stop` and then `llmctl local start` renew it; nobody is answered in between.",
+        ),
     )
 
 

@@ -8,7 +8,8 @@ from llmctl.app.workspace import Workspace
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.errors import InvalidInput
-from llmctl.core.resources import RecordState, Rejection
+from llmctl.core.resources import Desired, RecordState, Rejection
+from llmctl.plan import back_to, undone
 
 #: Stands for the serial of ``last_good``, which is known only under the lock: an interrupted apply is closed first.
 LAST_GOOD = 0
@@ -17,8 +18,8 @@ LAST_GOOD = 0
 def last_good(workspace: Workspace) -> int:
     """The serial to go back to when none is named: the newest good entry whose routes are others than now.
 
-    Entries that declare no route, and those whose routes were rejected, are passed over. Raises
-    ``InvalidInput`` when there is none.
+    Entries that declare no route, and those whose routes were rejected, are passed over; a route that only got
+    another name since is no other. Raises ``InvalidInput`` when there is none.
     """
     now = workspace.recorded()
     if not now.serial:
@@ -27,7 +28,9 @@ def last_good(workspace: Workspace) -> int:
     serving = _routes(now)
     for entry in workspace.reader.entries():
         if entry.outcome in ("applied", "rolled back") and entry.action in ("apply", "rollback"):
-            routes = _routes(workspace.reader.state_at(entry.serial))
+            then = workspace.reader.state_at(entry.serial)
+            names = {before: here for here, before in undone(then, now)}
+            routes = {names.get(a, a): revision for a, revision in _routes(then).items()}
             if routes and routes != serving and rejected.isdisjoint(routes.items()):
                 return entry.serial
     raise InvalidInput(
@@ -38,6 +41,12 @@ def last_good(workspace: Workspace) -> int:
             )
         ]
     )
+
+
+def desired_at(workspace: Workspace, serial: int) -> Desired:
+    """What an earlier entry of the record declared, with the renames that lead back there."""
+    then, now = workspace.reader.state_at(serial), workspace.recorded()
+    return back_to(then, now, workspace.environment, str(workspace.root))
 
 
 def find_rejection(rejections: Sequence[Rejection], text: str) -> Rejection:

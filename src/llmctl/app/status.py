@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from llmctl import live
+from llmctl.app.local import outdated
 from llmctl.app.planning import in_progress, plan_for
 from llmctl.app.workspace import Workspace
 from llmctl.core.address import Address
@@ -71,6 +72,7 @@ class Status:
     serial: int
     base_url: str
     gateway: str  # "serving", "down" or why it cannot be read
+    gateway_note: str  # that it runs the program of another llmctl, "" when it does not
     routes: tuple[RouteStatus, ...]
     endpoints: tuple[EndpointStatus, ...]
     resources: tuple[ResourceStatus, ...]
@@ -94,6 +96,7 @@ def status(workspace: Workspace) -> Status:
         serial=state.serial,
         base_url=gateway.base_url,
         gateway=gateway.unreadable or ("serving" if gateway.running else "down"),
+        gateway_note="".join(f"{d.summary}: {d.hint}" for d in outdated(gateway)),
         routes=tuple(_routes(state, seen)),
         endpoints=tuple(_endpoints(state, seen)),
         resources=tuple(_resources(state, seen)),

@@ -223,6 +223,8 @@ def with_aliases(config: GatewayConfig, name: str, aliases: Iterable[str]) -> Ga
     taken = frozenset(aliases) - {name}
     routes = {
         k: replace(route, aliases=tuple(a for a in route.aliases if a not in taken))
+        if not taken.isdisjoint(route.aliases)
+        else route
         for k, route in config.routes.items()
     }
     routes[name] = replace(config.routes[name], aliases=tuple(sorted(taken)))

@@ -97,6 +97,7 @@ class GatewayReading:
     configs: Mapping[str, GatewayConfig] = field(default_factory=dict)  # replica: what it serves
     unreadable: str = ""  # why it could not be read; never means absent
     base_url: str = ""  # for clients, without /v1
+    version: str = field(default="", compare=False)  # of the llmctl whose program it is; "" when it does not say
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,22 @@
 One file a run, named by all that decides the answers and their figures: JSON lines, each written at once,
 so that whatever ends the run loses no answer that had come. It holds texts: only its owner may read it, and
 it goes away when the run has ended with evidence. Two runs at once of the same gate append to the same file.
+What nobody went on with for ``KEPT_DAYS`` goes when another run begins.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmctl.core.errors import LlmctlError
+
+KEPT_DAYS = 7
 
 
 @dataclass
@@ -67,10 +71,20 @@ def answer_log(folder: Path | None, key: str) -> Iterator[AnswerLog]:
     with _explained(path):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    _forget_old(folder, path)
     try:
         yield AnswerLog(path, file)
     finally:
         os.close(file)
+
+
+def _forget_old(folder: Path, current: Path) -> None:
+    """Remove what other runs left long ago. A run that goes on writes, so its file is not old; a failure is no harm."""
+    since = time.time() - KEPT_DAYS * 86400
+    with suppress(OSError):
+        for path in folder.glob("*.jsonl"):
+            if path != current and path.lstat().st_mtime < since:
+                path.unlink(missing_ok=True)
 
 
 @contextmanager

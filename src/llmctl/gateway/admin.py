@@ -9,6 +9,7 @@ import os
 
 from aiohttp import web
 
+from llmctl import __version__
 from llmctl.core.digests import Json
 from llmctl.core.errors import Conflict, LlmctlError
 from llmctl.gateway.checks import BadConfig
@@ -53,6 +54,7 @@ class AdminApi:
                 "config": snapshot.config.to_json(),
                 "effective": snapshot.effective(),
                 "missing_secrets": snapshot.missing_secrets(),
+                "version": __version__,
             }
         )
 

@@ -1,5 +1,6 @@
 """Plan: pure functions from desired × recorded × live to a frozen plan, and the plan file."""
 
+from llmctl.plan.back import back_to, undone
 from llmctl.plan.build import build_plan
 from llmctl.plan.explain import Cause, Explanation, explain
 from llmctl.plan.forecasts import gate_rules
@@ -29,6 +30,7 @@ __all__ = [
     "SavedPlan",
     "Weakening",
     "as_recorded",
+    "back_to",
     "build_plan",
     "diagnostic_json",
     "explain",
@@ -38,4 +40,5 @@ __all__ = [
     "plan_digest",
     "plan_json",
     "read_plan",
+    "undone",
 ]

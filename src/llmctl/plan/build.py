@@ -82,7 +82,7 @@ def build_plan(
         impact=blast_radius(builder, steps),
         blocked=scope.blocked,
         inputs=inputs_of(desired, recorded, every, live),
-        denials=(*_rejected(scope.desired, recorded, changes), *_protected(before, changes)),
+        denials=(*_rejected(scope.desired, recorded, changes), *_protected(before, changes, action)),
         source_commit=source_commit,
         offline=live is None,
         rollback_to=rollback_to,
@@ -167,20 +167,32 @@ def _rejected(desired: Desired, recorded: RecordState, changes: Sequence[Resourc
                 )
 
 
-def _protected(recorded: RecordState, changes: Sequence[ResourceChange]) -> Iterable[Diagnostic]:
+def _protected(recorded: RecordState, changes: Sequence[ResourceChange], action: str) -> Iterable[Diagnostic]:
     """What the record protects is neither deleted nor replaced, even when this change lifts the protection.
 
     An endpoint may get another name, with the same revision; the live thing of a plug-in would be lost with its name.
     """
-    same = {c.moved_from: c.after for c in changes if c.moved_from and c.address.kind == "endpoint"}
+    to = {c.moved_from: c for c in changes if c.moved_from}
     for change in changes:
-        was = recorded.resources.get(change.address)
-        if was is None or not was.spec.get("protect") or same.get(change.address) == was.revision:
+        was, new = recorded.resources.get(change.address), to.get(change.address)
+        if was is None or not was.spec.get("protect"):
+            continue
+        if new is not None and new.address.kind == "endpoint" and new.after == was.revision:
             continue
         if change.action in (Action.DELETE, Action.REPLACE):
             yield Diagnostic(
                 f"it is protected, and this plan would {change.action.value} it",
                 address=change.address,
                 detail=f"Why: {change.reason}.",
-                hint="Apply `protect: false` for it first, in a change of its own.",
+                hint=_how_to_lift(change, new, declared_no_more=action == "apply"),
             )
+
+
+def _how_to_lift(change: ResourceChange, new: ResourceChange | None, *, declared_no_more: bool) -> str:
+    """How to get past the protection: what is no longer declared has no place to write `protect: false` at."""
+    if new is not None:
+        alone = "Rename it without another change, which is allowed. Or k" if change.address.kind == "endpoint" else "K"
+        return f"{alone}eep the name {change.address.name} and apply `protect: false` for it; then rename it."
+    if change.action is Action.DELETE and declared_no_more:
+        return "Keep it, with `protect: false`, and apply that first; then remove it in a change of its own."
+    return "Apply `protect: false` for it first, in a change of its own."

@@ -1,8 +1,10 @@
-"""Field-level differences: compare first, and ask DeepDiff only about what differs."""
+"""Field-level differences, by path. What is equal is not looked into."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import SequenceMatcher
+from itertools import zip_longest
 
 from llmctl.core.digests import Json
 from llmctl.core.resources import Spec
@@ -15,11 +17,12 @@ _DERIVED: dict[str, frozenset[str]] = {
     "gate": frozenset({"dataset_digest", "dataset_format"}),
 }
 _NO_DERIVED: frozenset[str] = frozenset()
+_ABSENT = object()
 
 
 def field_diffs(kind: str, before: Spec | None, after: Spec | None) -> tuple[FieldDiff, ...]:
     """The fields in which two specs of a kind differ, by path. None stands for a spec that is not there."""
-    if before == after:
+    if _equal(before, after):
         return ()
     hidden = _DERIVED.get(kind, _NO_DERIVED)
     old, new = _shown(before, hidden), _shown(after, hidden)
@@ -29,8 +32,8 @@ def field_diffs(kind: str, before: Spec | None, after: Spec | None) -> tuple[Fie
         )
     diffs: list[FieldDiff] = []
     for key in {**old, **new}:
-        if old.get(key) != new.get(key):
-            diffs += _nested(key, old.get(key), new.get(key))
+        if not _equal(old.get(key), new.get(key)):
+            diffs += sorted(_nested(key, old.get(key), new.get(key)), key=lambda diff: diff.path)
     return tuple(diffs)
 
 
@@ -38,22 +41,38 @@ def _shown(spec: Spec | None, hidden: frozenset[str]) -> Mapping[str, Json]:
     return {key: value for key, value in (spec or {}).items() if key not in hidden}
 
 
-def _nested(key: str, old: Json, new: Json) -> list[FieldDiff]:
-    if not (isinstance(old, dict | list) and isinstance(new, dict | list)):
-        return [FieldDiff(key, old, new)]
-    from deepdiff import DeepDiff  # 0.25 s of CPU: only when something differs inside a field
+def _nested(path: str, old: Json, new: Json) -> Iterator[FieldDiff]:
+    """Where two values differ; what one of them lacks is ``_ABSENT`` there."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        inner = ((f"{path}.{key}", old.get(key, _ABSENT), new.get(key, _ABSENT)) for key in {**old, **new})
+    elif isinstance(old, list) and isinstance(new, list):
+        inner = ((f"{path}[{n}]", was, now) for n, was, now in _items(old, new))
+    else:
+        yield FieldDiff(path, None if old is _ABSENT else old, None if new is _ABSENT else new)
+        return
+    for place, was, now in inner:
+        if not _equal(was, now):
+            yield from _nested(place, was, now)
 
-    found: dict[str, FieldDiff] = {}
-    for changes in DeepDiff(old, new, view="tree", threshold_to_diff_deeper=0).values():
-        for change in changes:
-            path = key + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in change.path(output_format="list"))
-            before = None if _absent(change.t1) else change.t1
-            after = None if _absent(change.t2) else change.t2
-            found[path] = FieldDiff(path, before, after)
-    return [found[path] for path in sorted(found)]
+
+def _equal(old: Json, new: Json) -> bool:
+    """Whether two values are the same JSON: in Python, 1 equals true and 1.0, which are other values there."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() == new.keys() and all(_equal(value, new[key]) for key, value in old.items())
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_equal, old, new))
+    return type(old) is type(new) and old == new
 
 
-def _absent(value: object) -> bool:
-    from deepdiff.helper import NotPresent
-
-    return isinstance(value, NotPresent)
+def _items(old: list[Json], new: list[Json]) -> Iterator[tuple[int, Json, Json]]:
+    """A list that only lost or only got items is told by those, any other position by position."""
+    if not any(isinstance(item, dict | list) for item in (*old, *new)):
+        blocks = SequenceMatcher(None, [*map(repr, old)], [*map(repr, new)], autojunk=False).get_opcodes()
+        if {"equal", "delete"} >= {tag for tag, *_ in blocks}:
+            yield from ((n, old[n], _ABSENT) for tag, i, j, _, _ in blocks if tag == "delete" for n in range(i, j))
+            return
+        if {"equal", "insert"} >= {tag for tag, *_ in blocks}:
+            yield from ((n, _ABSENT, new[n]) for tag, _, _, i, j in blocks if tag == "insert" for n in range(i, j))
+            return
+    for n, (was, now) in enumerate(zip_longest(old, new, fillvalue=_ABSENT)):
+        yield n, was, now

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from llmctl.core.digests import digest
-from llmctl.core.resources import Desired, RecordState
+from llmctl.core.resources import Desired, Environment, RecordState
 from llmctl.live import LiveState
 from llmctl.plan.model import Inputs, ResourceChange
 
@@ -27,7 +27,17 @@ def inputs_of(
         serial=recorded.serial,
         head=recorded.head,
         live=live.fingerprint() if live else {},
+        settings=_settings(desired.environment),
     )
+
+
+def _settings(environment: Environment) -> dict[str, str]:
+    """What the file says of the environment itself: no resource, and an apply goes by it all the same."""
+    return {
+        "gateway.port": str(environment.gateway_port or ""),
+        "promote_from": environment.promote_from,
+        "target": environment.target,
+    }
 
 
 def moved(saved: Inputs, now: Inputs) -> list[str]:
@@ -46,4 +56,12 @@ def moved(saved: Inputs, now: Inputs) -> list[str]:
         was, there = saved.live.get(name, "absent"), now.live.get(name, "absent")
         if was != there:
             lines.append(f"{name}: live was {was or 'nothing'} when planned, is {there or 'nothing'} now")
+    if not saved.settings:
+        lines.append("the environment's settings: the plan is of an earlier llmctl, which did not save them")
+    for name, before in saved.settings.items():
+        after = now.settings.get(name, "")
+        if before != after:
+            lines.append(
+                f"`{name}` of the environment: was {before or 'not set'} when planned, is {after or 'not set'} now"
+            )
     return lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
@@ -80,6 +80,7 @@ class Inputs:
     serial: int
     head: str
     live: Mapping[str, str]  # see LiveState.fingerprint
+    settings: Mapping[str, str] = field(default_factory=dict)  # of the environment, by key in the file; "" for unset
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def with_new_names(address: Address, spec: Spec, moves: Iterable[Pair]) -> Spec:
         found["chain"] = [{**link, "spec": _referring("endpoint", link["spec"], pairs)} for link in links]
         before = [old.name for old, new in pairs.items() if new == address]
         if before:
-            found["aliases"] = sorted({*(spec.get("aliases") or ()), *before})
+            found["aliases"] = sorted({*(spec.get("aliases") or ()), *before} - {address.name})
     return found
 
 

@@ -15,6 +15,7 @@ RECORD = "the record"
 
 _UPPER = ("max", "max_drop")  # thresholds that loosen when they rise; `min` loosens when it falls
 _JUDGED = (*_UPPER, "min", "decide")
+_UNDER_LOAD = ("latency_p50_ms", "latency_p95_ms", "error_rate")  # easier to keep with fewer requests at a time
 
 
 def weakenings(
@@ -70,6 +71,7 @@ def _gate(was: Spec, now: Spec) -> Iterator[str]:
     yield from _inputs(was.get("inputs") or {}, now.get("inputs") or {})
     if now["confidence"] < was["confidence"]:
         yield f"confidence {was['confidence']:g} → {now['confidence']:g}"
+    yield from _load(was, now)
     yield from _metrics("", was["metrics"], now["metrics"])
     slices, kept = was.get("slices") or {}, now.get("slices") or {}
     for column, metrics in slices.items():
@@ -77,6 +79,16 @@ def _gate(was: Spec, now: Spec) -> Iterator[str]:
             yield f"the slices of {column} are no longer judged"
         else:
             yield from _metrics(f"for each {column}: ", metrics, kept[column])
+
+
+def _load(was: Spec, now: Spec) -> Iterator[str]:
+    """How the gate asks. A record of before these were settings of a gate has none of them."""
+    before, after = was.get("concurrency") or 0, now.get("concurrency") or 0
+    if after < before and any(metric in was["metrics"] for metric in _UNDER_LOAD):
+        yield f"latency and errors are measured among fewer requests at a time: {before} → {after}"
+    allowed, allows = ((spec.get("timeouts") or {}).get("request_s") or 0 for spec in (was, now))
+    if allows > allowed > 0:
+        yield f"a request fails later: after {allowed:g} s → {allows:g} s"
 
 
 def _inputs(was: Mapping[str, Json], now: Mapping[str, Json]) -> Iterator[str]:

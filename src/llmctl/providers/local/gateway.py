@@ -109,10 +109,12 @@ class LocalGateway:
     def _serving(self) -> GatewayReading:
         reply = self._request("GET", "/config")
         try:
-            config = GatewayConfig.from_json(reply.json()["config"])
+            content = reply.json()
+            config = GatewayConfig.from_json(content["config"])
         except (ValueError, KeyError, TypeError) as error:
             raise NoAnswer(f"what it serves cannot be understood (HTTP {reply.status}): {error}") from None
-        return GatewayReading(running=True, configs={REPLICA: config}, base_url=self.base_url())
+        version = str(content.get("version", ""))
+        return GatewayReading(running=True, configs={REPLICA: config}, base_url=self.base_url(), version=version)
 
     def _revision(self) -> str:
         """Names what it serves now, all of it: as good as the whole to compare, and not 500 KB; "" when unknown."""

@@ -1,0 +1,53 @@
+"""A plan file that is to be applied: is it for here, and is what it was made from still so?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from llmctl.app.workspace import Workspace
+from llmctl.core.address import Address
+from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.errors import InvalidInput, StalePlan
+from llmctl.plan import Plan, SavedPlan, moved, plan_digest, read_plan
+
+
+def read_for(workspace: Workspace, file: Path, declared: Collection[Address]) -> SavedPlan:
+    """The saved plan; ``declared`` is what the file declares now.
+
+    Raises ``InvalidInput`` when it is no plan for this environment, ``StalePlan`` when a target of it is gone.
+    """
+    saved = read_plan(file)
+    if saved.offline:
+        raise InvalidInput(
+            [Diagnostic(f"{file} is an offline plan; it cannot be applied", hint="Plan again without --offline.")]
+        )
+    if (saved.environment, saved.project) != (workspace.environment.name, workspace.document.project):
+        raise InvalidInput(
+            [
+                Diagnostic(
+                    f"{file} is a plan for {saved.project}, environment {saved.environment}",
+                    hint=f"Apply it with -e {saved.environment}.",
+                )
+            ]
+        )
+    recorded = workspace.recorded().resources if saved.targets else {}
+    gone = [target for target in saved.targets if target not in declared and target not in recorded]
+    if gone:
+        raise _stale(file, [f"{a}: a target of the plan, and neither declared nor recorded any more" for a in gone])
+    return saved
+
+
+def refuse_if_stale(file: Path, saved: SavedPlan, made: Plan) -> None:
+    """Raise ``StalePlan`` when the plan ``made`` now is not the saved one, and name what moved."""
+    lines = moved(saved.inputs, made.inputs)
+    if lines or saved.digest != plan_digest(made):
+        raise _stale(file, lines or ["its steps would be others now"])
+
+
+def _stale(file: Path, lines: Sequence[str]) -> StalePlan:
+    return StalePlan(
+        f"{file} is stale: what it was made from has moved",
+        detail="\n".join(lines),
+        hint="Plan again with `llmctl plan --out FILE` and have the new plan reviewed.",
+    )
