@@ -10,7 +10,7 @@ from time import monotonic
 import pytest
 
 from llmctl.apply.clock import Clock
-from llmctl.apply.rollout import Rollout
+from llmctl.apply.rollout import Rollout, Wish
 from llmctl.core import gateway_config as gw
 from llmctl.core.address import Address
 from llmctl.core.errors import Conflict, ProviderError
@@ -51,7 +51,9 @@ def together(
     def change(number: int) -> object:
         try:
             deadline = monotonic() + (seconds or {}).get(number, 600)
-            return rollout.change(step(number), Op("x", deadline, serial=1, fence=1), edits[number])
+            wish = Wish(step(number), Op("x", deadline, serial=1, fence=1), edits[number])
+            rollout.change([wish])
+            return wish.changed if wish.error is None else wish.error
         except Exception as error:  # noqa: BLE001 - the outcome is what is asked for
             return error
 

@@ -12,7 +12,7 @@ import pytest
 from llmctl.app.applying import Outcome
 from llmctl.apply import ApplyResult, GateReport, State, StepResult
 from llmctl.cli.views.gate import judgement_lines
-from llmctl.cli.views.progress import PlainProgress, step_line
+from llmctl.cli.views.progress import LiveProgress, PlainProgress, step_line
 from llmctl.cli.views.summary import outcome_json, render_summary
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
@@ -197,3 +197,17 @@ def test_a_step_says_how_often_it_was_tried() -> None:
     error = TransientError("gone")
     line = COLOR.sub("", step_line(StepResult(GATE, State.FAILED, error.summary, 1.0, error, tries=4)))
     assert line == f"✗ gate:faq:route.support@{GATE.revision[:8]}  gone after 4 tries  (1.0 s)"
+
+
+def test_a_terminal_shows_a_dozen_running_steps_and_every_one_that_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    """All that run are drawn anew for each line: hundreds of routes that go out together would take minutes."""
+    steps = [replace(GATE, id=f"stage:route.r{number:03}@1") for number in range(100)]
+    with LiveProgress() as progress:
+        for step in steps:
+            progress.started(step)
+        assert len(progress._progress.tasks) == 12
+        for step in steps:
+            progress.ended(StepResult(step, State.DONE, "done"))
+        assert not progress._progress.tasks
+    said = capsys.readouterr().err
+    assert all(f"✓ stage:route.r{number:03}" in said for number in range(100))

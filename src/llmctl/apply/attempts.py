@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -39,12 +39,20 @@ class Attempts:
             try:
                 return attempt()
             except TransientError as error:
-                pause = self._pause()
-                if self.made == TRIES or self.clock.now() + pause >= op.deadline_s:
+                if not self.again([(op, error)]):
                     raise
-                op.progress(f"try {self.made + 1} of {TRIES} in {pause:.1f} s: {error.summary}")
-                if self.clock.pause(op.cancelled, pause):
-                    raise
+
+    def again(self, failed: Sequence[tuple[Op, TransientError]]) -> bool:
+        """Whether one more try is to be made of all that failed in the last one; the pause before it is over then.
+
+        They were begun together: what holds of the first one's deadline and Ctrl-C holds of all.
+        """
+        pause = self._pause()
+        if not failed or self.made == TRIES or self.clock.now() + pause >= failed[0][0].deadline_s:
+            return False
+        for op, error in failed:
+            op.progress(f"try {self.made + 1} of {TRIES} in {pause:.1f} s: {error.summary}")
+        return not self.clock.pause(failed[0][0].cancelled, pause)
 
     def _pause(self) -> float:
         longest: float = min(LONGEST_S, FIRST_S * 2 ** (self.made - 1))

@@ -10,12 +10,13 @@ from threading import Event
 from llmctl.apply.attempts import Attempts
 from llmctl.apply.effects import DRAIN_S, QUICK_S, Effects, key_of
 from llmctl.apply.report import Reporter, State, StepResult
+from llmctl.apply.together import Member, swap_together
 from llmctl.core.diagnostics import Diagnostic, Severity
 from llmctl.core.errors import Conflict, LlmctlError, Locked, ProviderError
 from llmctl.core.kinds import Role, kind_of
 from llmctl.core.protocols import Change, Op
 from llmctl.core.resources import Key
-from llmctl.core.steps import Action, Promote, Provision, Stage
+from llmctl.core.steps import Action, Promote, Provision, Stage, Step
 from llmctl.graph import dependents, users_of
 from llmctl.plan.routes import chain_keys
 
@@ -35,35 +36,62 @@ def compensate(
         return [], []
     undone: list[StepResult] = []
     warnings: list[Diagnostic] = []
-    for result, undo in _to_undo(effects, results):
-        # Not `run.cancelled`: after Ctrl-C is when this matters.
-        op = effects.run.op(result.step, partial(reporter.progress, result.step), QUICK_S + DRAIN_S, cancelled=Event())
-        try:
-            Attempts(effects.run.clock).run(op, partial(undo, op))
-        except Locked as error:
+    for result, error in _undo(effects, results, reporter):
+        if isinstance(error, Locked):
             warnings.append(Diagnostic(error.summary, Severity.WARNING, hint="The next apply cleans up."))
             break
-        except LlmctlError as error:
+        if error is not None:
             text = f"could not undo {result.step.id}: {error.summary}"
             warnings.append(Diagnostic(text, Severity.WARNING, hint="The next apply cleans up."))
-            continue
-        if result.state is State.DONE:
+        elif result.state is State.DONE:
             undone.append(replace(result, state=State.UNDONE, text="taken back"))
             reporter.ended(undone[-1])
     return undone, warnings
 
 
-def _to_undo(effects: Effects, results: list[StepResult]) -> Iterator[tuple[StepResult, Undo]]:
+def _undo(
+    effects: Effects, results: list[StepResult], reporter: Reporter
+) -> Iterator[tuple[StepResult, LlmctlError | None]]:
+    """Each step that was to be undone, and why it could not be. Routes come first, in one publication."""
+
+    def op(step: Step) -> Op:
+        # Not `run.cancelled`: after Ctrl-C is when this matters.
+        return effects.run.op(step, partial(reporter.progress, step), QUICK_S + DRAIN_S, cancelled=Event())
+
+    traffic = effects.traffic
+    staged = list(_staged_in_vain(results))
+    members = [Member(s, op(s), partial(traffic.shift_back, s), lambda: "taken back") for _, s in staged]
+    swap_together(effects.run, traffic.rollout, members)
+    for (result, _), member in zip(staged, members, strict=True):
+        if member.error is not None and not isinstance(member.error, LlmctlError):
+            raise member.error
+        yield result, member.error
+    for result, undo in _to_undo(effects, results):
+        its = op(result.step)
+        error: LlmctlError | None = None
+        try:
+            Attempts(effects.run.clock).run(its, partial(undo, its))
+        except LlmctlError as why:
+            error = why
+        yield result, error
+
+
+def _staged_in_vain(results: list[StepResult]) -> Iterator[tuple[StepResult, Stage]]:
     promoted = {r.step.address for r in results if isinstance(r.step, Promote) and r.state is State.DONE}
+    for result in reversed(results):
+        step = result.step
+        if isinstance(step, Stage) and result.state is not State.SKIPPED and step.address not in promoted:
+            yield result, step
+
+
+def _to_undo(effects: Effects, results: list[StepResult]) -> Iterator[tuple[StepResult, Undo]]:
     users = users_of({r.step.id: r.step.needs for r in results})
     unfinished = {r.step.id for r in results if not r.state.ok}
     for result in reversed(results):
         step = result.step
         if result.state is State.SKIPPED:
             continue
-        if isinstance(step, Stage) and step.address not in promoted:
-            yield result, partial(effects.traffic.shift_back, step)
-        elif isinstance(step, Provision) and not step.restores:
+        if isinstance(step, Provision) and not step.restores:
             waiting: set[str] = dependents(users, [step.id])
             in_vain = result.state is State.FAILED or not unfinished.isdisjoint(waiting)
             if not in_vain:
@@ -80,16 +108,12 @@ def _in_use(effects: Effects, step: Provision) -> bool:
     was = effects.run.before.get(step.address)
     if was is not None and was.revision == step.revision:
         return True
-    name, revision = step.address.name, step.revision
-    for address, recorded in effects.run.resources.items():
-        spec = recorded.spec
-        if address.kind == "route" and Key(name, revision) in chain_keys(spec) and step.address.kind == "endpoint":
-            return True
-        if (
-            step.address.kind in ("model", "prompt", "dataset")
-            and spec.get(f"{step.address.kind}_revision") == revision
-        ):
-            return True
+    kind, key = step.address.kind, Key(step.address.name, step.revision)
+    recorded = effects.run.resources.items()
+    if kind == "endpoint":
+        return any(key in chain_keys(now.spec) for address, now in recorded if address.kind == "route")
+    if kind in ("model", "prompt", "dataset"):
+        return any(now.spec.get(f"{kind}_revision") == step.revision for _, now in recorded)
     return False
 
 

@@ -49,60 +49,78 @@ class Effects:
             case _:
                 return QUICK_S
 
+    def swaps(self, step: Step) -> bool:
+        """Whether all that a step does is one edit of the gateway's configuration: ``Traffic.swap``, then ``record``.
+
+        Such a step takes nothing of this machine while it waits, and many go out as one.
+        """
+        match step:
+            case Stage() | Promote():
+                return True
+            case Shift():
+                return not step.hold_s
+            case Destroy() if self.run.plan.action == "destroy":
+                return False  # the target is gone as a whole already; this only records what that means
+            case Move() | Provision() | Retire() | Destroy():
+                return kind_of(step.address.kind).role is Role.ROUTE
+            case _:
+                return False
+
     def perform(self, step: Step, op: Op) -> str:
-        """Do one step. Raises ``LlmctlError``; a step type that is not known raises ``TypeError``."""
+        """Do one step that ``swaps`` says no of. Raises ``LlmctlError``; of an unknown type ``TypeError``."""
         match step:
             case Move():
-                return self._move(step, op)
+                self._move(step, op)
             case Provision():
-                return self._provision(step, op)
-            case Stage():
-                self.traffic.stage(step, op)
-                return f"reachable as {step.address.name}@{step.revision} for the gate"
+                if kind_of(step.address.kind).role in _LIVE:
+                    self._make(step, op)
             case RunGate():
                 return self._run_gate(step, op)
             case Shift():
-                self.traffic.shift(step, op)
-                return split(step)
-            case Promote():
-                return self._promote(step, op)
+                self.traffic.hold(step, op)
             case Retire():
-                return self._retire(step, op)
+                self._delete_known(step, op, Key(step.address.name, step.revision))
             case Destroy():
-                return self._destroy(step, op)
+                self._destroy(step, op)
+            case _:
+                raise TypeError(f"unknown step {step!r}")
+        return self.record(step)
+
+    def record(self, step: Step) -> str:
+        """Commit what a step did, which is done; the line that says what that was."""
+        match step:
+            case Move():
+                return self._record_move(step)
+            case Provision():
+                return self._record_provision(step)
+            case Promote():
+                return self._record_promote(step)
+            case Stage():
+                return f"reachable as {step.address.name}@{step.revision} for the gate"
+            case Shift():
+                return split(step)
+            case Retire():
+                what = f"{step.address}@{step.revision[:8]}".rstrip("@")
+                self._commit(step, f"retire {what}", {})
+                return f"{step.revision[:8] or 'it'} is gone"
+            case Destroy():
+                self._commit(step, f"delete {step.address}", {step.address: None})
+                return "deleted"
             case _:
                 raise TypeError(f"unknown step {step!r}")
 
     # -- making ---------------------------------------------------------------------------------
 
-    def _move(self, step: Move, op: Op) -> str:
+    def _move(self, step: Move, op: Op) -> None:
         """The same content under the new name, and then no longer under the old one."""
-        recorded = self.run.before[step.address]
         role = kind_of(step.address.kind).role
-        if role is Role.ROUTE:
-            self.traffic.rename(step, op)
-        elif role is Role.ARTIFACT:
-            key = Key(step.address.name, step.revision)
+        if role is Role.ARTIFACT:
+            key, spec = Key(step.address.name, step.revision), self.run.before[step.address].spec
             with self.run.effect(step, "create", {"key": str(key)}):
-                self.run.inventory.create(step, op, key, self._wanted(step.address, recorded.spec), step.revision)
+                self.run.inventory.create(step, op, key, self._wanted(step.address, spec), step.revision)
             self.delete(step, op, self.live(step, op, Key(step.origin.name, step.revision)))
         elif role is not Role.RULE:
             raise ProviderError(f"{step.origin} runs under its name and cannot be moved to {step.address}")
-        self._commit(step, f"move {step.origin} to {step.address}", {step.address: recorded, step.origin: None})
-        return f"was {step.origin}"
-
-    def _provision(self, step: Provision, op: Op) -> str:
-        role = kind_of(step.address.kind).role
-        if role in _LIVE:
-            self._make(step, op)
-        if step.restores:
-            self._commit(step, f"restore {step.address}", {})
-            return "restored"
-        if role is Role.ROUTE:
-            self.traffic.update(step, op)
-        recorded = self._desired(step.address)
-        self._commit(step, f"{step.action.value} {step.address} v{recorded.version}", {step.address: recorded})
-        return f"v{recorded.version}" if role is not Role.DEPLOYMENT else f"{recorded.revision[:8]} runs"
 
     def _make(self, step: Provision, op: Op) -> None:
         key = key_of(step.address, step.revision)
@@ -146,22 +164,14 @@ class Effects:
             revisions=known if want.revision in known else (*known, want.revision),
         )
 
-    def _promote(self, step: Promote, op: Op) -> str:
-        if step.action is Action.RESTORE:
-            self.traffic.restore(step, op)
-            self._commit(step, f"restore {step.address}", {})
-            return "restored as recorded"
-        self.traffic.promote(step, op)
-        recorded = self._desired(step.address)
-        self._commit(step, f"promote {step.address} v{recorded.version}", {step.address: recorded})
-        return f"v{recorded.version} serves"
-
     # -- proving --------------------------------------------------------------------------------
 
     def _baseline(self, step: RunGate, op: Op) -> str:
         """The revision to compare with, "" when it could not be brought back: nothing is live then."""
+        if not step.baseline:
+            return ""
         route = self.traffic.rollout.current(step, op).routes.get(step.route.name)
-        if not step.baseline or route is None or step.baseline not in route.revisions:
+        if route is None or step.baseline not in route.revisions:
             return ""
         keys = chain_keys(self.run.before[step.route].spec)
         return step.baseline if all(self.traffic.runs(step, op, key) for key in keys) else ""
@@ -197,30 +207,16 @@ class Effects:
 
     # -- taking away ----------------------------------------------------------------------------
 
-    def _retire(self, step: Retire, op: Op) -> str:
-        if step.address.kind == "route":
-            self.traffic.remove(step, op, step.revision)
-        else:
-            self._delete_known(step, op, Key(step.address.name, step.revision))
-        what = f"{step.address}@{step.revision[:8]}".rstrip("@")
-        self._commit(step, f"retire {what}", {})
-        return f"{step.revision[:8] or 'it'} is gone"
-
-    def _destroy(self, step: Destroy, op: Op) -> str:
+    def _destroy(self, step: Destroy, op: Op) -> None:
+        """Artifacts stay in the store: a rollback may need them. `destroy` takes the target away as a whole before,
+        all but what plug-ins have."""
         role, name = kind_of(step.address.kind).role, step.address.name
         if role is Role.RESOURCE:
             self._delete_known(step, op, Key(name))
-        elif self.run.plan.action == "destroy":
-            pass  # the target is gone as a whole already; this only records what that means
-        elif role is Role.ROUTE:
-            self.traffic.remove(step, op)
-        elif role is Role.DEPLOYMENT:
+        elif role is Role.DEPLOYMENT and self.run.plan.action != "destroy":
             found = self.run.inventory.keys(step, op, step.address.kind, name)
             for key in sorted({*found, Key(name, step.revision)}):
                 self._delete_known(step, op, key)
-        # Artifacts stay in the store: a rollback may need them. `destroy` takes the whole store away.
-        self._commit(step, f"delete {step.address}", {step.address: None})
-        return "deleted"
 
     def _delete_known(self, step: Retire | Destroy, op: Op, key: Key) -> None:
         """Delete what is live or, where it is not listed, what is known of it.
@@ -255,6 +251,28 @@ class Effects:
             return DRAIN_S  # a stray, of which nothing is recorded
 
     # -- recording ------------------------------------------------------------------------------
+
+    def _record_move(self, step: Move) -> str:
+        recorded = self.run.before[step.address]
+        self._commit(step, f"move {step.origin} to {step.address}", {step.address: recorded, step.origin: None})
+        return f"was {step.origin}"
+
+    def _record_provision(self, step: Provision) -> str:
+        if step.restores:
+            self._commit(step, f"restore {step.address}", {})
+            return "restored"
+        recorded = self._desired(step.address)
+        self._commit(step, f"{step.action.value} {step.address} v{recorded.version}", {step.address: recorded})
+        runs = kind_of(step.address.kind).role is Role.DEPLOYMENT
+        return f"{recorded.revision[:8]} runs" if runs else f"v{recorded.version}"
+
+    def _record_promote(self, step: Promote) -> str:
+        if step.action is Action.RESTORE:
+            self._commit(step, f"restore {step.address}", {})
+            return "restored as recorded"
+        recorded = self._desired(step.address)
+        self._commit(step, f"promote {step.address} v{recorded.version}", {step.address: recorded})
+        return f"v{recorded.version} serves"
 
     def _commit(self, step: Step, subject: str, resources: Mapping[Address, Recorded | None]) -> None:
         self.run.commit(Change(subject, resources=resources, trailers=trailers(step)))

@@ -6,16 +6,19 @@ import heapq
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 
 from llmctl.apply.attempts import Attempts
 from llmctl.apply.compensate import compensate
 from llmctl.apply.effects import Effects
 from llmctl.apply.report import ApplyResult, GateReport, Reporter, State, StepResult
 from llmctl.apply.run import Run
+from llmctl.apply.together import Member, swap_together
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic, Severity
 from llmctl.core.errors import Interrupted, LlmctlError, ProviderError
 from llmctl.core.kinds import Role, kind_of
+from llmctl.core.protocols import Op
 from llmctl.core.resources import Key, Recorded
 from llmctl.core.signals import HEAR_S
 from llmctl.core.steps import Action, Move, Promote, Provision, RunGate, Step
@@ -24,6 +27,7 @@ from llmctl.live import raised_in
 from llmctl.plan.routes import endpoint_keys
 
 PARALLELISM = 8
+TOGETHER = 500  # steps in one publication, at most: each has its lines in the journal, and a minute for all
 
 
 def run_steps(run: Run, reporter: Reporter, *, parallelism: int = PARALLELISM) -> ApplyResult:
@@ -72,7 +76,12 @@ def run_destroy(
 
 
 class _Scheduler:
-    """Starts each step when all that it waits for has ended; what serves before what proves."""
+    """Starts each step when all that it waits for has ended; what serves before what proves.
+
+    ``parallelism`` steps run at once. Those that only edit the gateway's configuration take none of these places:
+    one publication is made at a time, and costs as much as there are routes, so those that are ready go out as one.
+    They let steps that come before them in the plan begin first, which makes them few.
+    """
 
     def __init__(self, run: Run, effects: Effects, reporter: Reporter) -> None:
         self.run = run
@@ -86,29 +95,44 @@ class _Scheduler:
         self._users = users_of(waits)
         self._open = {step_id: len(ids) for step_id, ids in waits.items()}
         self._ready: list[tuple[tuple[bool, int], str]] = []
+        self._swaps: list[tuple[tuple[bool, int], str]] = []  # ready too, and no more than an edit of the gateway
 
     def run_all(self, parallelism: int) -> dict[str, StepResult]:
         for step_id, count in self._open.items():
             if count == 0:
                 self._push(step_id)
-        running: dict[Future[StepResult], Step] = {}
-        with ThreadPoolExecutor(max_workers=parallelism, thread_name_prefix="step") as pool:
-            while self._ready or running:
-                while self._ready and len(running) < parallelism:
-                    step = self._steps[heapq.heappop(self._ready)[1]]
-                    skipped = self._hopeless(step)
-                    if skipped:
-                        self._ended(skipped)
-                    else:
-                        running[pool.submit(self._one, step)] = step
-                if running:
-                    for future in wait(running, timeout=HEAR_S, return_when=FIRST_COMPLETED).done:
-                        running.pop(future)
-                        self._ended(future.result())
+        running: set[Future[list[StepResult]]] = set()
+        swapping: set[Future[list[StepResult]]] = set()  # one at most
+        with ThreadPoolExecutor(max_workers=parallelism + 1, thread_name_prefix="step") as pool:
+            while self._ready or self._swaps or running or swapping:
+                while len(running) < parallelism and (one := self._next(self._ready, 1)):
+                    running.add(pool.submit(self._one, one[0]))
+                behind = self._ready and self._swaps and self._ready[0] < self._swaps[0]
+                if not swapping and not behind and (many := self._next(self._swaps, TOGETHER)):
+                    swapping.add(pool.submit(self._swap, many))
+                if running or swapping:
+                    done = wait(running | swapping, timeout=HEAR_S, return_when=FIRST_COMPLETED).done
+                    running -= done
+                    swapping -= done
+                    for result in (result for future in done for result in future.result()):
+                        self._ended(result)
         return self.results
 
     def _push(self, step_id: str) -> None:
-        heapq.heappush(self._ready, (self._order[step_id], step_id))
+        ready = self._swaps if self.effects.swaps(self._steps[step_id]) else self._ready
+        heapq.heappush(ready, (self._order[step_id], step_id))
+
+    def _next(self, ready: list[tuple[tuple[bool, int], str]], most: int) -> list[Step]:
+        """The next steps to start, ``most`` at most; what is hopeless ends here, and may make others ready."""
+        found: list[Step] = []
+        while ready and len(found) < most:
+            step = self._steps[heapq.heappop(ready)[1]]
+            skipped = self._hopeless(step)
+            if skipped:
+                self._ended(skipped)
+            else:
+                found.append(step)
+        return found
 
     def _hopeless(self, step: Step) -> StepResult | None:
         """The result of a step that is not to be started, None when it is."""
@@ -121,25 +145,30 @@ class _Scheduler:
             return StepResult(step, State.SKIPPED, "interrupted")
         return None
 
-    def _one(self, step: Step) -> StepResult:
+    def _begin(self, step: Step) -> Op:
+        self.reporter.started(step)
+        return self.run.op(step, partial(self.reporter.progress, step), self.effects.allowed_s(step))
+
+    def _one(self, step: Step) -> list[StepResult]:
         clock = self.run.clock
         begun = clock.now()
         attempts = Attempts(clock)
-
-        def failed(error: LlmctlError) -> StepResult:
-            return StepResult(step, State.FAILED, error.summary, clock.now() - begun, error, attempts.made)
-
         try:
-            self.reporter.started(step)
-            op = self.run.op(step, lambda line: self.reporter.progress(step, line), self.effects.allowed_s(step))
+            op = self._begin(step)
             text = attempts.run(op, lambda: self.effects.perform(step, op))
-        except LlmctlError as error:
-            return failed(error)
         except Exception as error:  # noqa: BLE001 - a defect in one step must not keep the others from being recorded
-            summary = f"{step.id}: unexpected {type(error).__name__}"
-            hint = "This is a defect in llmctl or in a provider; please report it."
-            return failed(ProviderError(summary, detail=raised_in(error), hint=hint))
-        return StepResult(step, State.DONE, text, clock.now() - begun, tries=attempts.made)
+            return [_failed(step, error, clock.now() - begun, attempts.made)]
+        return [StepResult(step, State.DONE, text, clock.now() - begun, tries=attempts.made)]
+
+    def _swap(self, steps: list[Step]) -> list[StepResult]:
+        """Steps that only edit the gateway's configuration, in one publication."""
+        begun = self.run.clock.now()
+        traffic, record = self.effects.traffic, self.effects.record
+        ops = [(step, self._begin(step)) for step in steps]
+        members = [Member(s, op, partial(traffic.swap, s, op), partial(record, s)) for s, op in ops]
+        swap_together(self.run, traffic.rollout, members)
+        took = self.run.clock.now() - begun
+        return [_swapped(member, took) for member in members]
 
     def _ended(self, result: StepResult) -> None:
         self.results[result.step.id] = result
@@ -148,6 +177,24 @@ class _Scheduler:
             self._open[user] -= 1
             if self._open[user] == 0:
                 self._push(user)
+
+
+def _failed(step: Step, error: Exception, seconds: float, tries: int) -> StepResult:
+    """How a step ended that raised ``error``."""
+    if not isinstance(error, LlmctlError):
+        summary = f"{step.id}: unexpected {type(error).__name__}"
+        hint = "This is a defect in llmctl or in a provider; please report it."
+        error = ProviderError(summary, detail=raised_in(error), hint=hint)
+    return StepResult(step, State.FAILED, error.summary, seconds, error, tries)
+
+
+def _swapped(member: Member, seconds: float) -> StepResult:
+    """How a step of a group ended. Interrupted at its first try, its edit was not published."""
+    if isinstance(member.error, Interrupted) and member.tries == 1:
+        return StepResult(member.step, State.SKIPPED, "interrupted")
+    if member.error is not None:
+        return _failed(member.step, member.error, seconds, member.tries)
+    return StepResult(member.step, State.DONE, member.text, seconds, tries=member.tries)
 
 
 def _superseded(results: dict[str, StepResult], recorded: Mapping[Address, Recorded]) -> list[Diagnostic]:

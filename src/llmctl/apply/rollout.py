@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 
 from llmctl.apply.calls import as_gateway_reading, bounded
 from llmctl.apply.clock import Clock
-from llmctl.core.errors import Conflict, ProviderError, TransientError
+from llmctl.core.errors import Conflict, Interrupted, Locked, ProviderError, TransientError
 from llmctl.core.gateway_config import GatewayConfig
 from llmctl.core.protocols import GateAccess, GatewayControl, Op
 from llmctl.core.steps import Step
 
 Edit = Callable[[GatewayConfig], GatewayConfig]
 _TRIES = 3
+_OF_ALL = (TransientError, Locked, Interrupted)  # errors that no single edit is to blame for
 
 
 @dataclass(eq=False)
-class _Wish:
-    """An edit that a step waits for, and what became of it."""
+class Wish:
+    """An edit that a step waits for, and what became of it. With ``always`` it is published also when it changes
+    nothing."""
 
     step: Step
     op: Op
     edit: Edit
-    always: bool
+    always: bool = False
     changed: bool = False
     error: Exception | None = None
 
@@ -38,7 +40,7 @@ class Rollout:
         self._clock = clock
         self._mutex = Lock()  # held while one publishes
         self._guard = Lock()
-        self._waiting: list[_Wish] = []
+        self._waiting: list[Wish] = []
         self._published: GatewayConfig | None = None  # what we published last, if that is known to be served
 
     def current(self, step: Step, op: Op) -> GatewayConfig:
@@ -58,40 +60,41 @@ class Rollout:
         """How a gate reaches what is staged."""
         return bounded(self._clock, op, f"{step.id}: gate_access of the gateway", self._control.gate_access)
 
-    def change(self, step: Step, op: Op, edit: Edit, *, always: bool = False) -> bool:
-        """Publish ``edit`` of what is served; when that is what is served already, only with ``always``.
+    def change(self, wishes: Sequence[Wish]) -> None:
+        """Publish these edits of what is served, as one; what became of each is in it then.
 
-        Edits of other steps that come while one is published wait, and go out together as the next one: a
+        Edits that come from other threads while one is published wait, and go out together as the next one: a
         publication costs as much as there are routes.
         """
-        mine = _Wish(step, op, edit, always)
+        if not wishes:
+            return
         with self._guard:
-            self._waiting.append(mine)
+            self._waiting += wishes
         with self._mutex:
             with self._guard:
-                together = self._waiting if mine in self._waiting else []
+                together = self._waiting if wishes[0] in self._waiting else []
                 self._waiting = [] if together else self._waiting
             if together:
                 self._fulfil(together)
-        if mine.error is not None:
-            raise mine.error
-        return mine.changed
 
-    def _fulfil(self, wishes: list[_Wish]) -> None:
-        """Publish all, or else each by itself: what is wrong with one must not keep the others back.
+    def _fulfil(self, wishes: list[Wish]) -> None:
+        """Publish all, or else one half and then the other: what is wrong with one must not keep the others back.
 
         Together they have the time of the one that has most: another one's may be almost over.
         """
+        by = max(wishes, key=lambda wish: wish.op.deadline_s)
         try:
-            self._publish_all(wishes, max(wishes, key=lambda wish: wish.op.deadline_s))
+            self._publish_all(wishes, by)
         except Exception as error:  # noqa: BLE001 - it is the other steps' error too, and is raised there
-            if len(wishes) > 1:
+            if len(wishes) == 1 or isinstance(error, _OF_ALL) or self._clock.now() >= by.op.deadline_s:
                 for wish in wishes:
-                    self._fulfil([wish])
+                    wish.error = error
             else:
-                wishes[0].error = error
+                half = len(wishes) // 2
+                self._fulfil(wishes[:half])
+                self._fulfil(wishes[half:])
 
-    def _publish_all(self, wishes: list[_Wish], by: _Wish) -> None:
+    def _publish_all(self, wishes: list[Wish], by: Wish) -> None:
         """A conflict means that somebody published meanwhile: the edits are made again on what is there then."""
         step, op = by.step, by.op
         for attempt in range(_TRIES):

@@ -15,7 +15,7 @@ from llmctl.core.address import Address
 from llmctl.core.digests import Json
 from llmctl.core.errors import LlmctlError, ProviderError
 from llmctl.core.evidence import Evidence
-from llmctl.core.protocols import Change, Journal, Op, Target
+from llmctl.core.protocols import Change, Intent, Journal, Op, Target
 from llmctl.core.resources import Recorded, Spec
 from llmctl.core.steps import Move, Step
 from llmctl.plan import Plan
@@ -101,16 +101,29 @@ class Run:
 
         Yields what to call for another outcome than "ok".
         """
-        self.check_lease()  # here too: a provider of somebody else's may forget to, and a step may have many effects
-        intent = self.journal.intend(step.id, name, data)
+        intent = self.intend(step, name, data)
         outcome: list[tuple[str, Mapping[str, Json]]] = [("ok", {})]
         try:
             yield lambda word, found: outcome.append((word, found))
-        except LlmctlError:
+        except LlmctlError as error:
+            self.ended(intent, error)
+        self.ended(intent, None, *outcome[-1])
+
+    def intend(self, step: Step, name: str, data: Mapping[str, Json]) -> Intent:
+        """Note an effect that is about to be made, while the lock is ours."""
+        self.check_lease()  # here too: a provider of somebody else's may forget to, and a step may have many effects
+        return self.journal.intend(step.id, name, data)
+
+    def ended(
+        self, intent: Intent, error: Exception | None, outcome: str = "ok", data: Mapping[str, Json] | None = None
+    ) -> None:
+        """Note how an effect came out; raises its ``error``. After a defect nobody knows, and the intent stays open."""
+        if isinstance(error, LlmctlError):
             with suppress(LlmctlError):  # the effect's own failure says more than the journal's
                 self.journal.done(intent, "failed", {})
-            raise
-        self.journal.done(intent, *outcome[-1])
+        if error is not None:
+            raise error
+        self.journal.done(intent, outcome, data or {})
 
     def commit(self, change: Change) -> None:
         """Put a change into the attempt while the lock is ours, and remember it for the steps that follow."""

@@ -1,18 +1,19 @@
-"""What steps do to routes. Every effect is one swap of the gateway's configuration, journalled before and after."""
+"""What steps do to routes. Every effect is one edit of the gateway's configuration, journalled before and after."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from llmctl.apply.calls import bounded
-from llmctl.apply.rollout import Edit, Rollout
+from llmctl.apply.rollout import Edit, Rollout, Wish
 from llmctl.apply.run import Run
+from llmctl.apply.together import Swap
 from llmctl.core import gateway_config as gw
 from llmctl.core.address import Address
 from llmctl.core.errors import Interrupted, ProviderError, TransientError
 from llmctl.core.protocols import Drains, Op
 from llmctl.core.resources import Key
-from llmctl.core.steps import Move, Promote, Provision, Shift, Stage, Step
+from llmctl.core.steps import Action, Destroy, Move, Promote, Provision, Retire, Shift, Stage, Step
 from llmctl.plan.routes import chain_keys, route_revision
 
 LEASE_S = 60.0  # a split that is not renewed for so long is reverted by the gateway itself
@@ -32,11 +33,28 @@ class Traffic:
         live = self.run.inventory.find(step, op, "endpoint", key)
         return live is not None and live.healthy
 
-    def stage(self, step: Stage, op: Op) -> None:
-        staged = self._revision(step, op)
-        self._publish(step, op, "stage", lambda config: gw.staged(config, step.address.name, staged))
+    def swap(self, step: Step, op: Op) -> Swap:
+        """The one edit that a step is, for those of which ``Effects.swaps`` says so."""
+        match step:
+            case Stage():
+                staged = self._revision(step, op)
+                return Swap("stage", lambda config: gw.staged(config, step.address.name, staged))
+            case Shift():
+                return Swap("shift", partial(self._shifted, step))
+            case Promote():
+                return self._restore(step, op) if step.action is Action.RESTORE else self._promote(step)
+            case Provision():
+                return self._update(step, op)
+            case Retire():
+                return self._removal(step, step.revision)
+            case Destroy():
+                return self._removal(step)
+            case Move():
+                return self._rename(step)
+            case _:
+                raise TypeError(f"{step!r} is more than an edit of the gateway")
 
-    def update(self, step: Provision, op: Op) -> None:
+    def _update(self, step: Provision, op: Op) -> Swap:
         """Publish a route again whose revision stays: its operating fields, and where its endpoints are now."""
         name, wanted = step.address.name, self._revision(step, op)
 
@@ -44,14 +62,14 @@ class Traffic:
             return gw.with_aliases(gw.staged(config, name, wanted), name, self._aliases(step.address))
 
         # Also when it looks the same: the gateway reads its secrets anew, and one of them may be another now.
-        self._publish(step, op, "update", edit, always=True)
+        return Swap("update", edit, always=True)
 
-    def shift(self, step: Shift, op: Op) -> None:
+    def hold(self, step: Shift, op: Op) -> None:
         """Split traffic, and hold that split under a lease for ``step.hold_s``.
 
         Raises ``Interrupted`` on Ctrl-C; what takes the step back shifts back.
         """
-        self._publish(step, op, "shift", partial(self._shifted, step))
+        self._publish(step, op, self.swap(step, op))
         clock = self.run.clock
         renewed = clock.now()
         until = renewed + step.hold_s
@@ -63,22 +81,22 @@ class Traffic:
             age = clock.now() - renewed
             if age >= LEASE_S / 3:
                 try:
-                    self._publish(step, op, "renew lease", partial(self._shifted, step))
+                    self._publish(step, op, Swap("renew lease", partial(self._shifted, step)))
                     renewed = clock.now()
                 except TransientError:
                     if age >= LEASE_S:
                         raise
 
-    def promote(self, step: Promote, op: Op) -> None:
+    def _promote(self, step: Promote) -> Swap:
         name, was = step.address.name, self.run.before.get(step.address)
         keep = was.revision if was else ""
 
         def edit(config: gw.GatewayConfig) -> gw.GatewayConfig:
             return gw.with_aliases(gw.promoted(config, name, step.revision, keep), name, self._aliases(step.address))
 
-        self._publish(step, op, "promote", edit)
+        return Swap("promote", edit)
 
-    def restore(self, step: Promote, op: Op) -> None:
+    def _restore(self, step: Promote, op: Op) -> Swap:
         """Put a drifted route back as it is recorded."""
         name = step.address.name
         route = gw.Route(name, {step.revision: self._revision(step, op)}, {step.revision: 100}, step.revision)
@@ -86,9 +104,9 @@ class Traffic:
         def edit(config: gw.GatewayConfig) -> gw.GatewayConfig:
             return gw.with_aliases(gw.with_route(config, route), name, self._aliases(step.address))
 
-        self._publish(step, op, "restore", edit, always=True)
+        return Swap("restore", edit, always=True)
 
-    def rename(self, step: Move, op: Op) -> None:
+    def _rename(self, step: Move) -> Swap:
         """One swap in which the new name serves what the old one did; the old one is an alias from then on.
 
         A route that the gateway does not serve under either name is drift, and not for this step to bring back.
@@ -102,9 +120,9 @@ class Traffic:
                 return config
             return gw.renamed(config, old, new, self._aliases(step.address))
 
-        self._publish(step, op, "rename", edit)
+        return Swap("rename", edit)
 
-    def shift_back(self, step: Stage, op: Op) -> None:
+    def shift_back(self, step: Stage) -> Swap:
         """Back to 100 % of what is recorded, also when the promotion itself was published and not recorded."""
         name = step.address.name
         was = self.run.resources.get(step.address)
@@ -117,15 +135,15 @@ class Traffic:
                 return gw.promoted(config, name, was.revision)
             return gw.without_revision(gw.shifted_back(config, name), name, step.revision)
 
-        self._publish(step, op, "shift back", edit)
+        return Swap("shift back", edit)
 
-    def remove(self, step: Step, op: Op, revision: str = "") -> None:
+    def _removal(self, step: Retire | Destroy, revision: str = "") -> Swap:
         """Take away a revision of a route, or the whole route."""
         name = step.address.name
         edit: Edit = partial(gw.without_route, name=name)
         if revision:
             edit = partial(gw.without_revision, name=name, revision=revision)
-        self._publish(step, op, "remove", edit)
+        return Swap("remove", edit)
 
     def drain(self, step: Step, op: Op, key: Key, seconds: float) -> None:
         """Wait until no request is in flight to an endpoint revision, a bounded time."""
@@ -170,10 +188,11 @@ class Traffic:
         lease = gw.Lease(self.run.serial, self.run.fence, expires_at=self.run.clock.wall() + LEASE_S)
         return gw.shifted(config, step.address.name, weights, lease)
 
-    def _publish(self, step: Step, op: Op, effect: str, edit: Edit, *, always: bool = False) -> None:
-        with self.run.effect(step, effect, {"gateway": str(step.address)}) as ended:
-            if not self.rollout.change(step, op, edit, always=always):
-                ended("already so", {})
+    def _publish(self, step: Shift, op: Op, swap: Swap) -> None:
+        intent = self.run.intend(step, swap.effect, {"gateway": str(step.address)})
+        wish = Wish(step, op, swap.edit, swap.always)
+        self.rollout.change([wish])
+        self.run.ended(intent, wish.error, "ok" if wish.changed else "already so")
 
 
 def split(step: Shift) -> str:

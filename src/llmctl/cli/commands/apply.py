@@ -16,7 +16,12 @@ from llmctl.cli.options import json_option, project_options, target_option, yes_
 @yes_option
 @target_option
 @click.option(
-    "--parallelism", metavar="N", type=click.IntRange(1, 64), default=8, show_default=True, help="Steps at once."
+    "--parallelism",
+    metavar="N",
+    type=click.IntRange(1, 64),
+    default=8,
+    show_default=True,
+    help="Steps at once; edits of routes are not counted, they go out together.",
 )
 def command(
     plan_file: Path | None,

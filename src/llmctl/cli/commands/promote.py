@@ -15,7 +15,12 @@ from llmctl.cli.options import json_option, project_options, yes_option
 @json_option
 @yes_option
 @click.option(
-    "--parallelism", metavar="N", type=click.IntRange(1, 64), default=8, show_default=True, help="Steps at once."
+    "--parallelism",
+    metavar="N",
+    type=click.IntRange(1, 64),
+    default=8,
+    show_default=True,
+    help="Steps at once; edits of routes are not counted, they go out together.",
 )
 def command(
     source: str, destination: str, file: str | None, environment: str | None, as_json: bool, yes: bool, parallelism: int

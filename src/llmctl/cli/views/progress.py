@@ -35,6 +35,7 @@ _SIGN = {
 _COUNTS_UP = re.compile(r"\d+/\d+|, \d+ s$")
 _COUNTS_DOWN = re.compile(r"\d s left$")
 _EVERY_S = 10.0  # how often a log repeats what counts
+_SPINNERS = 12  # steps shown as running: all are drawn anew for each line, and routes are staged by the hundred
 
 
 class PlainProgress:
@@ -86,7 +87,7 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """A spinner a running step on a terminal; ended steps stay above as lines."""
+    """A spinner a running step on a terminal, for a dozen of them; ended steps stay above as lines."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -119,7 +120,8 @@ class LiveProgress:
         self._say(rendered([Line(text, hang=0, dim=True)], self._console.width))
 
     def started(self, step: Step) -> None:
-        self._tasks[step.id] = self._progress.add_task(short_step(step.id), total=None, note="")
+        if len(self._tasks) < _SPINNERS:
+            self._tasks[step.id] = self._progress.add_task(short_step(step.id), total=None, note="")
 
     def progress(self, step: Step, text: str) -> None:
         task = self._tasks.get(step.id)
