@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,19 @@ def test_git_reads_what_was_packed(repository: Repository) -> None:
     found = list(read_objects(repository, names))
     assert [item.data for item in found] == texts
     assert all(item.intact for item in found)
+
+
+def test_a_chain_of_large_objects_is_not_held_in_memory() -> None:
+    whole = random.Random(1).randbytes(400_000)
+    batch, name = Batch("sha1"), ""
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            name = batch.add("tree", whole[: 100 * number] + b"%d" % number + whole[100 * number :], base=name)
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(whole)
+    finally:
+        tracemalloc.stop()
+    assert len(batch.pack.encoded()) < 10 * len(whole)
 
 
 def test_many_changes_in_a_hurry_are_few_writes_and_little_on_disk(repository: Repository, folder: Path) -> None:

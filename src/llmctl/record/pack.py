@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 _TYPES = {"commit": 1, "tree": 2, "blob": 3}
 _REF_DELTA = 7
@@ -18,33 +17,39 @@ _CHAIN = 50  # as git itself has it: a longer chain of differences is slow to re
 _INSERT = 127  # bytes that one insertion can hold
 
 
-class Packed(NamedTuple):
-    """One object to pack. ``base`` is the id of a like one, "" for none."""
+@dataclass
+class Pack:
+    """A pack in the making. An object is kept whole until another one is told by what differs from it."""
 
-    kind: str
-    data: bytes
-    base: str = ""
+    algorithm: str  # of ids: "sha1" or "sha256"
+    _encoded: dict[str, bytes] = field(default_factory=dict)
+    _whole: dict[str, tuple[bytes, int]] = field(default_factory=dict)  # content, and the length of its chain
 
+    def __len__(self) -> int:
+        return len(self._encoded)
 
-def encode_pack(objects: Mapping[str, Packed], algorithm: str) -> bytes:
-    """The pack of ``objects`` (by id), in their order; a base that is not in the pack is not used.
+    def add(self, name: str, kind: str, data: bytes, base: str) -> None:
+        """Take an object by its id. ``base`` is the id of a like one, "" for none; one that is not at hand is not used.
 
-    Nor is one for what is empty, such as the tree when all that a first apply made is taken back: git refuses a
-    difference of less than four bytes.
-    """
-    pack = bytearray(b"PACK" + struct.pack(">II", 2, len(objects)))
-    depth: dict[str, int] = {}
-    for name, item in objects.items():
-        base = item.base if item.data and 0 <= depth.get(item.base, -1) < _CHAIN else ""
-        depth[name] = depth[base] + 1 if base else 0
-        if base:
-            data = delta(objects[base].data, item.data)
-            pack += _header(_REF_DELTA, len(data)) + bytes.fromhex(base)
+        Nor is one for what is empty, such as the tree when all that a first apply made is taken back: git refuses a
+        difference of less than four bytes.
+        """
+        if name in self._encoded:
+            return
+        before, chain = self._whole.pop(base, (b"", _CHAIN))
+        if data and chain < _CHAIN:
+            change = delta(before, data)
+            head, body, chain = _header(_REF_DELTA, len(change)) + bytes.fromhex(base), change, chain + 1
         else:
-            data = item.data
-            pack += _header(_TYPES[item.kind], len(data))
-        pack += zlib.compress(data, 1)
-    return bytes(pack + hashlib.new(algorithm, pack, usedforsecurity=False).digest())
+            head, body, chain = _header(_TYPES[kind], len(data)), data, 0
+        self._encoded[name] = head + zlib.compress(body, 1)
+        self._whole[name] = data, chain
+
+    def encoded(self) -> bytes:
+        """The pack with all that was taken, in that order."""
+        head = b"PACK" + struct.pack(">II", 2, len(self._encoded))
+        pack = b"".join((head, *self._encoded.values()))
+        return pack + hashlib.new(self.algorithm, pack, usedforsecurity=False).digest()
 
 
 def delta(base: bytes, target: bytes) -> bytes:
