@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from llmctl.app.policies import judge
+from llmctl.app.policies import judge, untold
 from llmctl.core.address import Address
-from llmctl.core.policies import PolicyResult
+from llmctl.core.diagnostics import Diagnostic, Severity
+from llmctl.core.policies import PolicyResult, ran_out
 from llmctl.core.resources import Desired, Resource
 from llmctl.plan import Plan, build_plan
 from tests.plan.builders import application, desired, live, recorded
@@ -132,3 +133,26 @@ def test_the_plan_marks_as_weakened_what_is_refused_here(after: dict[str, Any] |
     refused = [r for r in judge(made, wanted, None, TODAY) if r.basis == "base"]
     assert [(r.policy, r.denies) for r in refused] == [("open", True)]
     assert OPEN in {w.address for w in made.weakened}
+
+
+@pytest.mark.parametrize(
+    ("untils", "license", "told"),
+    [
+        (("2026-11-20",), "GPL-3.0", False),
+        (("2026-11-01", "2026-11-20"), "GPL-3.0", False),
+        (("2026-11-20", "2026-11-22"), "GPL-3.0", True),
+        (("2026-11-20",), "MIT", True),
+    ],
+    ids=["denied for it", "the last of two", "another one is in force", "not needed"],
+)
+def test_a_waiver_that_ran_out_is_warned_of_unless_a_result_says_so(
+    untils: tuple[str, ...], license: str, told: bool
+) -> None:
+    waivers = [{"resource": "model.tiny", "until": u, "reason": "r", "approved_by": "a"} for u in untils]
+    wanted = desired(app({"open": {**STRICT, "waivers": waivers}}, license=license))
+    made = build_plan(wanted, recorded(app({"open": LOOSE})), live(app({"open": LOOSE})))
+    warning = Diagnostic(ran_out("model.tiny", "2026-11-20"), Severity.WARNING, address=OPEN)
+    results = judge(made, wanted, None, TODAY)
+    assert untold([warning], results, wanted) == ((warning,) if told else ())
+    other = replace(results[0], basis="base", note="as it was before this change", waiver=None)
+    assert untold([warning], [other], wanted) == (warning,)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from llmctl.app.applying import Request, _rejections
+from llmctl.app.applying import Request, _close_interrupted, _rejections
 from llmctl.app.rollback import find_rejection
+from llmctl.app.workspace import open_workspace
 from llmctl.apply import ApplyResult, Collected, State, StepResult
 from llmctl.core.address import Address
 from llmctl.core.errors import InvalidInput
+from llmctl.core.protocols import Change
 from llmctl.core.resources import Rejection, Resource
 from llmctl.core.steps import Action, Destroy, Move, Promote, Step
 from llmctl.plan import build_plan
+from llmctl.record import Lock
 from tests.plan.builders import application, desired, live, recorded
+from tests.record.helpers import begin, make_repository
 
 ROUTE = Address("route", "support")
 
@@ -84,3 +89,24 @@ def test_of_two_routes_with_one_revision_each_can_be_named() -> None:
             find_rejection(both, nothing)
     plan = build_plan(desired(NEW), recorded(application(), rejections=both), live(application()))
     assert f"`llmctl unreject route.support@{NEW[ROUTE].revision[:8]} --reason" in plan.denials[0].hint
+
+
+def test_a_rename_that_was_cut_short_takes_what_is_rejected_along(tmp_path: Path) -> None:
+    folder = make_repository(tmp_path / "project")
+    file = folder / "llmops.yaml"
+    file.write_text("apiVersion: llmctl/v1\nproject: acme\nenvironments: {dev: {target: local}}\n")
+    workspace = open_workspace(str(file), None)
+    bad = Rejection(ROUTE, NEW[ROUTE].revision, 1, "wrong tone")
+    was = recorded(application()).resources[ROUTE]
+    help_ = Address("route", "help")
+    first = begin(workspace.repository, action="rollback")
+    first.commit(Change("support", {ROUTE: was}))
+    first.close("rolled back", subject="first", decisions={}, rejections=(bad,))
+    cut = begin(workspace.repository)
+    cut.commit(Change("move", {help_: replace(was, address=help_), ROUTE: None}))
+    request = Request(lambda _: True, Collected(), lambda _: None)
+    with Lock(workspace.repository, "dev").acquire("apply") as held:
+        _close_interrupted(workspace, held, request)
+    state = workspace.recorded()
+    assert list(state.resources) == [help_]
+    assert state.rejections == (replace(bad, address=help_),)

@@ -17,7 +17,7 @@ from llmctl.core.errors import GateBlocked, Interrupted, LlmctlError
 from llmctl.core.evidence import Verdict
 from llmctl.core.protocols import ArtifactStore
 from llmctl.gates import GateRequest, GateResult, read_rows, run
-from llmctl.gates.answers import KEPT_DAYS
+from llmctl.gates.answers import KEPT_DAYS, answer_log
 from tests.gates.parts import CANARY, NEW, OLD, Gateway, Reply, Script, quiet, request, right, serving, store_at
 
 MATCH: dict[str, Any] = {"exact_match": {"min": 0.5}}
@@ -94,6 +94,16 @@ def test_what_nobody_went_on_with_goes_when_another_gate_runs(store: ArtifactSto
     with serving(right) as gateway:
         assert go(request(60, **MATCH), gateway, store, folder).taken_over == 30, "its own file may be of any age"
     assert set(folder.iterdir()) == {fresh, other}
+
+
+def test_a_run_that_goes_on_with_old_answers_keeps_them_from_another(folder: Path) -> None:
+    with answer_log(folder, "mine") as log:
+        log.keep(NEW, "q1", "yes")
+    os.utime(folder / "mine.jsonl", (0, 0))
+    with answer_log(folder, "mine"), answer_log(folder, "other") as other:
+        other.remove()
+    with answer_log(folder, "mine") as log:
+        assert log.known(NEW) == {"q1": "yes"}
 
 
 def test_a_torn_line_and_garbage_are_left_aside(store: ArtifactStore, folder: Path) -> None:

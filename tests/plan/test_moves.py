@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from llmctl.core.address import Address
-from llmctl.core.resources import RecordState, Resource
+from llmctl.core.resources import Recorded, RecordState, Resource
 from llmctl.core.steps import Action, Destroy, Move, Promote, Provision, Retire, RunGate, Stage
 from llmctl.live import LiveState
 from llmctl.plan import Plan, as_recorded, back_to, build_plan, undone
@@ -172,6 +172,29 @@ def test_a_rollback_across_a_rename_and_a_change_takes_both_back() -> None:
     assert not plan.weakened
 
 
+def test_a_rollback_after_that_rollback_keeps_the_name_too() -> None:
+    """To the same entry, or to one with other content: who learned the newer name still asks by it."""
+    for then in (application(), application(system="Be kind.")):
+        want = back_to(recorded(then), recorded(application(aliases=("help",)), 3), ENVIRONMENT, "/project")
+        assert want.resources[Address("route", "support")].spec["aliases"] == ["help"]
+    other = application(names=moved_to("ask"), aliases=("help",))
+    both = application() | {a: r for a, r in other.items() if a.kind == "route"}
+    want = back_to(recorded(both), recorded(application(aliases=("help",)), 3), ENVIRONMENT, "/project")
+    assert want.resources[Address("route", "support")].spec["aliases"] == []
+
+
+def test_what_is_protected_under_its_new_name_keeps_it_in_a_rollback() -> None:
+    """Nobody can write anything at the name that it had then."""
+    renamed = application(names={"endpoint.main": "primary"}, weights="w2", protected=("endpoint.main",))
+    plan = back(application(), renamed)
+    assert [(str(d.address), d.hint) for d in plan.denials] == [
+        ("endpoint.primary", "Apply `protect: false` for it first, in a change of its own.")
+    ]
+    assert not back(
+        application(), application(names={"endpoint.main": "primary"}, protected=("endpoint.main",))
+    ).denials
+
+
 def test_a_name_that_another_route_had_then_is_given_back_to_it() -> None:
     """And the route whose alias it is now still answers to its own."""
     both = application() | {
@@ -186,6 +209,36 @@ def test_a_name_that_another_route_had_then_is_given_back_to_it() -> None:
 def test_what_was_declared_anew_since_is_no_rename() -> None:
     now = application(names=moved_to("help"), system="Be kind.")
     assert undone(recorded(application()), recorded(now, 2)) == ()
+
+
+def histories(kind: str, **revisions: str) -> RecordState:
+    """Resources by name, with a letter for each revision that they had; after ``=`` the aliases of a route."""
+    found = {}
+    for name, said in revisions.items():
+        had, _, aliases = said.partition("=")
+        spec = {"aliases": aliases.split()} if kind == "route" else {}
+        found[Address(kind, name)] = Recorded(Address(kind, name), spec, had[-1], len(had), (), tuple(had))
+    return replace(recorded({}), resources=found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "then", "now", "found"),
+    [
+        ("model", {"x": "a", "y": "ab"}, {"p": "ab", "q": "a"}, "q→x p→y"),
+        ("model", {"x": "ab", "y": "a"}, {"p": "a", "q": "abc"}, "q→x p→y"),
+        ("model", {"x": "a"}, {"p": "ab", "q": "a"}, "q→x"),
+        ("model", {"x": "a", "y": "a"}, {"p": "a", "q": "a"}, "p→x q→y"),
+        ("model", {"x": "ab"}, {"p": "a", "q": "b", "r": "ba"}, ""),
+        ("model", {"x": "a", "y": "b"}, {"x": "ba", "y": "ab"}, ""),
+        ("route", {"x": "a", "y": "a"}, {"p": "ab=y", "q": "ac"}, "q→x p→y"),
+        ("route", {"x": "a", "y": "ab"}, {"p": "abc=x", "q": "ab"}, "p→x q→y"),
+    ],
+)
+def test_whose_history_goes_on_under_which_name(
+    kind: str, then: dict[str, str], now: dict[str, str], found: str
+) -> None:
+    pairs = undone(histories(kind, **then), histories(kind, **now))
+    assert " ".join(f"{here.name}→{before.name}" for here, before in pairs) == found
 
 
 def test_a_rejected_revision_stays_rejected_under_another_name() -> None:

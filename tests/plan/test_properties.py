@@ -138,6 +138,7 @@ def test_a_rollback_across_renames_loses_no_request(data: st.DataObject, order: 
     assert {a: r.revision for a, r in world.recorded.resources.items()} == {
         a: r.revision for a, r in then.resources.items()
     }
+    assert world.plan(back_to(then, world.recorded, ENVIRONMENT, "/project")).is_empty, "back there once more"
     world.converge(second.desired(), order)
 
 

@@ -256,6 +256,7 @@ def test_a_gate_that_asks_for_less_is_said_to_be_weakened(fields: dict[str, Any]
         ({"concurrency": 32}, ()),
         ({"timeouts": {"request_s": 90.0, "run_s": 60.0}}, ("a request fails later: after 60 s → 90 s",)),
         ({"timeouts": {"request_s": 30.0, "run_s": 900.0}}, ()),
+        ({"metrics": MATCH, "concurrency": 4}, ("latency_p95_ms is no longer measured",)),
     ],
 )
 def test_a_gate_that_asks_more_gently_is_weakened_and_proves_a_new_revision_as_it_was_too(
@@ -271,7 +272,9 @@ def test_a_gate_that_asks_more_gently_is_weakened_and_proves_a_new_revision_as_i
 def test_fewer_requests_at_a_time_do_not_weaken_a_gate_of_quality_alone() -> None:
     strict = {"metrics": MATCH, **LOAD}
     assert not planned(application(gate=strict), application(gate={**strict, "concurrency": 1})).weakened
-    assert not planned(application(gate={"metrics": LATENCY}), application(gate={"metrics": LATENCY, **LOAD})).weakened
+    before_it_was_a_setting = application(gate={"metrics": LATENCY})
+    assert not planned(before_it_was_a_setting, application(gate={"metrics": LATENCY, **LOAD})).weakened
+    assert not planned(application(gate={"metrics": LATENCY, **LOAD}), before_it_was_a_setting).weakened
 
 
 @pytest.mark.parametrize(

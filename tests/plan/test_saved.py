@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -120,6 +121,26 @@ def test_a_file_that_is_no_plan_is_refused(damage: object, said: str, tmp_path: 
     path.write_text(damage(text))  # type: ignore[operator]
     for reads in (read_plan, load_plan):
         with pytest.raises(InvalidInput, match=said):
+            reads(path)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"environment": 3},
+        {"project": None},
+        *({"inputs": {field: wrong}} for field in ("settings", "desired", "live") for wrong in (None, [1], "x")),
+        {"inputs": {"another": 1}},
+    ],
+)
+def test_a_file_that_was_made_up_with_its_digest_is_refused(edit: dict[str, Any], tmp_path: Path) -> None:
+    before, after = application(), application(system="Be kind.")
+    plan = plan_json(build_plan(desired(after), recorded(before), live(before)))
+    plan |= {k: plan[k] | v if isinstance(v, dict) else v for k, v in edit.items()}
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(plan | {"digest": body_digest(plan)}))
+    for reads in (read_plan, load_plan):
+        with pytest.raises(InvalidInput, match="it is not a plan"):
             reads(path)
 
 

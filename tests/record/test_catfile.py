@@ -169,6 +169,24 @@ def test_a_damaged_object_is_never_read_as_an_empty_record(
         assert caught.value.hint
 
 
+@pytest.mark.parametrize("damage", ["", "garbage\n", "0" * 40 + "\n", "no commit", "a commit that is gone"])
+def test_a_damaged_branch_is_never_read_as_an_empty_record(repository: Repository, folder: Path, damage: str) -> None:
+    apply(repository, put(recorded("prompt.answer")))
+    if damage == "a commit that is gone":
+        head = git(folder, "rev-parse", BRANCH)
+        (folder / ".git" / "objects" / head[:2] / head[2:]).unlink()
+    else:
+        other = git(folder, "rev-parse", "HEAD^{tree}")
+        (folder / ".git" / BRANCH).write_text(other if damage == "no commit" else damage)
+    reader = Reader(open_repository(folder), ENV)
+    for read in (reader.state, reader.summary, reader.evidence, reader.entries):
+        with pytest.raises(RecordError, match="llmctl/dev is there, and names no commit that is") as caught:
+            read()
+        assert "git fsck" in caught.value.hint
+    with pytest.raises(RecordError):
+        Lock(open_repository(folder), ENV).acquire("llmctl apply")
+
+
 def test_a_folder_that_is_gone_is_no_missing_git(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="git could not be started") as caught:
         CatFile(GitCommand(tmp_path / "gone")).resolve("HEAD")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from llmctl.core.exits import ExitCode, first_that_applies
 from llmctl.core.protocols import Op
 from llmctl.core.resources import Rejection
 from llmctl.core.steps import Action, Destroy, Move, Promote, Step
-from llmctl.plan import Plan, plan_digest, plan_json
+from llmctl.plan import Plan, plan_digest, plan_json, undone
 from llmctl.record import Action as RecordAction
 from llmctl.record import Attempt, HeldLock, Lock, find_interrupted
 from llmctl.record import Outcome as Ending
@@ -109,12 +109,17 @@ def _close_interrupted(workspace: Workspace, held: HeldLock, request: Request) -
     if found is None:
         return
     request.notice(found.describe())
+    state = workspace.reader.state()
     attempt = found.recover(held.fence)
+    rejections = state.rejections
+    if rejections and attempt.tip:
+        to = {old: new for new, old in undone(state, workspace.reader.state_of(attempt.tip))}
+        rejections = _under_new_names(rejections, to)
     attempt.close(
         "interrupted",
         subject=f"{found.action} interrupted",
         decisions={"interrupted": True, "open_intents": [i.step for i in found.intents]},
-        rejections=workspace.reader.state().rejections,
+        rejections=rejections,
     )
 
 
@@ -272,7 +277,7 @@ def _rejections(made: Plan, request: Request, result: ApplyResult | None, actor:
     """
     done = [r.step for r in result.results if r.state is State.DONE] if result else []
     to = {step.origin: step.address for step in done if isinstance(step, Move)}
-    kept = tuple(replace(r, address=to.get(r.address, r.address)) for r in made.recorded.rejections)
+    kept = _under_new_names(made.recorded.rejections, to)
     if request.action != "rollback":
         return kept
     ended = (s for s in done if isinstance(s, Promote | Destroy) and s.address.kind == "route")
@@ -285,6 +290,10 @@ def _rejections(made: Plan, request: Request, result: ApplyResult | None, actor:
     )
     known = {(r.address, r.revision) for r in kept}
     return (*kept, *(r for r in left if (r.address, r.revision) not in known))
+
+
+def _under_new_names(rejections: Sequence[Rejection], to: Mapping[Address, Address]) -> tuple[Rejection, ...]:
+    return tuple(replace(r, address=to.get(r.address, r.address)) for r in rejections)
 
 
 def _restores(step: Step) -> bool:

@@ -66,7 +66,7 @@ def plan_for(
     recorded = workspace.recorded()
     seen = None if offline else workspace.read_live(desired, recorded)
     notes = [*warnings, *_unfinished(workspace), *_moved_port(workspace, seen)]
-    notes += outdated(seen.gateway) if seen else ()
+    notes += outdated(seen.gateway) if seen and action != "destroy" else ()
     if seen is not None and action != "destroy":
         _refuse_if_live_is_ahead(workspace, recorded)
     base = _rules_at(workspace, scope.base) if scope.base else None

@@ -44,11 +44,11 @@ def judge(made: Plan, desired: Desired, base: Mapping[Address, Resource] | None,
 
 
 def untold(warnings: Iterable[Diagnostic], results: Iterable[PolicyResult], desired: Desired) -> tuple[Diagnostic, ...]:
-    """The warnings without those of waivers that ran out where the policy's result has a note of it."""
+    """The warnings without those of waivers that ran out where the policy's own result says that all of them did."""
     told = set()
     for result in results:
         judging = desired.resources.get(Address("policy", result.policy))
-        if result.note and judging is not None:
+        if result.note and result.waiver is None and result.basis == "head" and judging is not None:
             mine = [w for w in judging.spec["waivers"] if w["resource"] == str(result.address)]
             told |= {(judging.address, ran_out(w["resource"], w["until"])) for w in mine}
     return tuple(warning for warning in warnings if (warning.address, warning.summary) not in told)

@@ -22,12 +22,15 @@ def read_for(workspace: Workspace, file: Path, declared: Collection[Address]) ->
         raise InvalidInput(
             [Diagnostic(f"{file} is an offline plan; it cannot be applied", hint="Plan again without --offline.")]
         )
-    if (saved.environment, saved.project) != (workspace.environment.name, workspace.document.project):
+    project = workspace.document.project
+    if (saved.environment, saved.project) != (workspace.environment.name, project):
+        here = saved.project == project
+        hint = f"Apply it with -e {saved.environment}." if here else f"Apply it in {saved.project}; this is {project}."
         raise InvalidInput(
             [
                 Diagnostic(
                     f"{file} is a plan for {saved.project}, environment {saved.environment}",
-                    hint=f"Apply it with -e {saved.environment}.",
+                    hint=hint,
                 )
             ]
         )

@@ -71,6 +71,7 @@ def answer_log(folder: Path | None, key: str) -> Iterator[AnswerLog]:
     with _explained(path):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        os.utime(file)  # a run that goes on is not old, also before its first answer has come
     _forget_old(folder, path)
     try:
         yield AnswerLog(path, file)
@@ -79,7 +80,7 @@ def answer_log(folder: Path | None, key: str) -> Iterator[AnswerLog]:
 
 
 def _forget_old(folder: Path, current: Path) -> None:
-    """Remove what other runs left long ago. A run that goes on writes, so its file is not old; a failure is no harm."""
+    """Remove what other runs left long ago. A failure is no harm, nor is it to one that goes on: its file is open."""
     since = time.time() - KEPT_DAYS * 86400
     with suppress(OSError):
         for path in folder.glob("*.jsonl"):

@@ -184,15 +184,17 @@ def _protected(recorded: RecordState, changes: Sequence[ResourceChange], action:
                 f"it is protected, and this plan would {change.action.value} it",
                 address=change.address,
                 detail=f"Why: {change.reason}.",
-                hint=_how_to_lift(change, new, declared_no_more=action == "apply"),
+                hint=_how_to_lift(change, new, action),
             )
 
 
-def _how_to_lift(change: ResourceChange, new: ResourceChange | None, *, declared_no_more: bool) -> str:
-    """How to get past the protection: what is no longer declared has no place to write `protect: false` at."""
+def _how_to_lift(change: ResourceChange, new: ResourceChange | None, action: str) -> str:
+    """How to get past the protection: what an apply no longer declares has no place to write `protect: false` at."""
+    if action != "apply":
+        return "Apply `protect: false` for it first, in a change of its own."
     if new is not None:
         alone = "Rename it without another change, which is allowed. Or k" if change.address.kind == "endpoint" else "K"
         return f"{alone}eep the name {change.address.name} and apply `protect: false` for it; then rename it."
-    if change.action is Action.DELETE and declared_no_more:
+    if change.action is Action.DELETE:
         return "Keep it, with `protect: false`, and apply that first; then remove it in a change of its own."
     return "Apply `protect: false` for it first, in a change of its own."

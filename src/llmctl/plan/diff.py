@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
-from difflib import SequenceMatcher
 from itertools import zip_longest
 
 from llmctl.core.digests import Json
@@ -18,6 +19,7 @@ _DERIVED: dict[str, frozenset[str]] = {
 }
 _NO_DERIVED: frozenset[str] = frozenset()
 _ABSENT = object()
+_PLAIN = re.compile(r"[^.\[\]]+")  # a key that cannot be taken for two, nor for a position in a list
 
 
 def field_diffs(kind: str, before: Spec | None, after: Spec | None) -> tuple[FieldDiff, ...]:
@@ -33,7 +35,7 @@ def field_diffs(kind: str, before: Spec | None, after: Spec | None) -> tuple[Fie
     diffs: list[FieldDiff] = []
     for key in {**old, **new}:
         if not _equal(old.get(key), new.get(key)):
-            diffs += sorted(_nested(key, old.get(key), new.get(key)), key=lambda diff: diff.path)
+            diffs += _nested(key, old.get(key), new.get(key))
     return tuple(diffs)
 
 
@@ -44,7 +46,8 @@ def _shown(spec: Spec | None, hidden: frozenset[str]) -> Mapping[str, Json]:
 def _nested(path: str, old: Json, new: Json) -> Iterator[FieldDiff]:
     """Where two values differ; what one of them lacks is ``_ABSENT`` there."""
     if isinstance(old, dict) and isinstance(new, dict):
-        inner = ((f"{path}.{key}", old.get(key, _ABSENT), new.get(key, _ABSENT)) for key in {**old, **new})
+        keys = sorted({**old, **new})
+        inner = ((f"{path}{_step(key)}", old.get(key, _ABSENT), new.get(key, _ABSENT)) for key in keys)
     elif isinstance(old, list) and isinstance(new, list):
         inner = ((f"{path}[{n}]", was, now) for n, was, now in _items(old, new))
     else:
@@ -64,15 +67,31 @@ def _equal(old: Json, new: Json) -> bool:
     return type(old) is type(new) and old == new
 
 
+def _step(key: str) -> str:
+    return f".{key}" if _PLAIN.fullmatch(key) else f"[{json.dumps(key, ensure_ascii=False)}]"
+
+
 def _items(old: list[Json], new: list[Json]) -> Iterator[tuple[int, Json, Json]]:
     """A list that only lost or only got items is told by those, any other position by position."""
-    if not any(isinstance(item, dict | list) for item in (*old, *new)):
-        blocks = SequenceMatcher(None, [*map(repr, old)], [*map(repr, new)], autojunk=False).get_opcodes()
-        if {"equal", "delete"} >= {tag for tag, *_ in blocks}:
-            yield from ((n, old[n], _ABSENT) for tag, i, j, _, _ in blocks if tag == "delete" for n in range(i, j))
-            return
-        if {"equal", "insert"} >= {tag for tag, *_ in blocks}:
-            yield from ((n, _ABSENT, new[n]) for tag, _, _, i, j in blocks if tag == "insert" for n in range(i, j))
-            return
-    for n, (was, now) in enumerate(zip_longest(old, new, fillvalue=_ABSENT)):
-        yield n, was, now
+    gone, come = _left_out(new, old), _left_out(old, new)
+    if gone is not None:
+        yield from ((n, old[n], _ABSENT) for n in gone)
+    elif come is not None:
+        yield from ((n, _ABSENT, new[n]) for n in come)
+    else:
+        for n, (was, now) in enumerate(zip_longest(old, new, fillvalue=_ABSENT)):
+            yield n, was, now
+
+
+def _left_out(some: list[Json], every: list[Json]) -> list[int] | None:
+    """The positions in ``every`` of what ``some`` leaves out; None where it has anything else, or another order."""
+    found: list[int] = []
+    rest = enumerate(every)
+    for item in some:
+        for n, other in rest:
+            if _equal(item, other):
+                break
+            found.append(n)
+        else:
+            return None
+    return found + [n for n, _ in rest]

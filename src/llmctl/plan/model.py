@@ -17,7 +17,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class FieldDiff:
-    """One field that differs: ``path`` is dotted, ``[n]`` for lists; None stands for absent."""
+    """One field that differs: ``path`` is dotted, ``[n]`` for lists, ``["a.b"]`` for such keys; None is for absent."""
 
     path: str
     before: Json

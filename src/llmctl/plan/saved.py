@@ -60,6 +60,8 @@ def _read(path: Path, build: Callable[[Mapping[str, Json]], T], use: str) -> T:
             raise _not_a_plan(path, use, f"its format is {data['format']}; this llmctl reads {FORMAT}")
         if body_digest(data) != data["digest"]:
             raise _not_a_plan(path, use, "its content does not match its digest: it was edited or damaged")
+        if not (isinstance(data["environment"], str) and isinstance(data["project"], str)):
+            raise TypeError("it has no name")
         return build(data)
     except OSError as error:
         raise _not_a_plan(path, use, error.strerror or "it cannot be read") from None
@@ -79,7 +81,7 @@ def _saved(data: Mapping[str, Json]) -> SavedPlan:
         data["project"],
         data["offline"],
         data["action"],
-        Inputs(**data["inputs"]),
+        _inputs(data["inputs"]),
         _addresses(data["targets"]),
         data["rollback_to"],
         tuple(r for r in map(_policy, data["policies"]) if r.basis == "base" and r.denies),
@@ -87,7 +89,7 @@ def _saved(data: Mapping[str, Json]) -> SavedPlan:
 
 
 def _plan(data: Mapping[str, Json]) -> Plan:
-    inputs = Inputs(**data["inputs"])
+    inputs = _inputs(data["inputs"])
     environment = Environment(data["environment"], data["target"])
     return Plan(
         action=data["action"],
@@ -111,6 +113,13 @@ def _plan(data: Mapping[str, Json]) -> Plan:
         waiting=_addresses(data["waiting"]),
         left_out=_addresses(data["left_out"]),
     )
+
+
+def _inputs(data: Mapping[str, Json]) -> Inputs:
+    found = Inputs(**data)
+    if not all(isinstance(part, dict) for part in (found.desired, found.live, found.settings)):
+        raise TypeError("what a plan was made from are maps")
+    return found
 
 
 def _address(text: str) -> Address:

@@ -82,9 +82,9 @@ def _gate(was: Spec, now: Spec) -> Iterator[str]:
 
 
 def _load(was: Spec, now: Spec) -> Iterator[str]:
-    """How the gate asks. A record of before these were settings of a gate has none of them."""
+    """How the gate asks. What was recorded before these were settings of a gate has none of them."""
     before, after = was.get("concurrency") or 0, now.get("concurrency") or 0
-    if after < before and any(metric in was["metrics"] for metric in _UNDER_LOAD):
+    if 0 < after < before and any(metric in was["metrics"] and metric in now["metrics"] for metric in _UNDER_LOAD):
         yield f"latency and errors are measured among fewer requests at a time: {before} → {after}"
     allowed, allows = ((spec.get("timeouts") or {}).get("request_s") or 0 for spec in (was, now))
     if allows > allowed > 0:

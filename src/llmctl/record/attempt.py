@@ -178,6 +178,11 @@ class Attempt:
         """The fencing token under which the attempt works."""
         return self._head.fence
 
+    @property
+    def tip(self) -> str:
+        """The newest commit of the attempt, "" before the first one."""
+        return self._chain.tip
+
     def intend(self, step: str, effect: str, data: Mapping[str, Json]) -> Intent:
         """Note an effect that is about to be made; returns when the note is durable."""
         intent = Intent(uuid.uuid4().hex, step, effect, dict(data))

@@ -82,6 +82,11 @@ _HINTS: tuple[tuple[str, str, str], ...] = (
         "Rename the branch `llmctl`: `git branch -m llmctl llmctl-old`.",
     ),
     (
+        r"could not fetch [0-9a-f]{40}|from promisor remote",
+        "this is a partial clone, and what it left out could not be fetched",
+        "Look whether the remote can be reached: `git fetch`. A clone without --filter needs no remote to be read.",
+    ),
+    (
         r"\.lock': File exists|Another git process",
         "another git process writes the same ref",
         "Try again; if no git runs, one has crashed: remove the .lock file that is named.",

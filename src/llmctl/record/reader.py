@@ -81,18 +81,26 @@ class Reader:
         self.environment = environment
 
     def head(self) -> str:
-        """The commit of the newest entry, "" when nothing is recorded."""
-        find = self._repository.objects.resolve
-        return find(branch(self.environment) + "^{commit}") or find(remote_branch(self.environment) + "^{commit}")
+        """The commit of the newest entry, "" when nothing is recorded; raises ``RecordError`` for a damaged branch."""
+        find, own = self._repository.objects.resolve, branch(self.environment)
+        found = find(f"{own}^{{commit}}")
+        if not found and (self._repository.common_dir / own).is_file():
+            found = find(f"{own}^{{commit}}")  # it may just have been made
+            if not found:  # a power cut can leave it empty; that is no record that was never begun
+                raise RecordError(
+                    f"the branch llmctl/{self.environment} is there, and names no commit that is",
+                    hint=f"Run `git fsck`, then name the last whole entry: `git update-ref {own} COMMIT`.",
+                )
+        return found or find(f"{remote_branch(self.environment)}^{{commit}}")
 
     def state(self) -> RecordState:
         """What is recorded now; serial 0 when nothing is."""
         head = self.head()
-        return self._state_of(head) if head else RecordState(self.environment)
+        return self.state_of(head) if head else RecordState(self.environment)
 
     def state_at(self, serial: int) -> RecordState:
         """What was recorded by the entry with that serial; raises ``RecordError`` when there is none."""
-        return self._state_of(self._find(serial).id)
+        return self.state_of(self._find(serial).id)
 
     def summary(self) -> StateFile | None:
         """``state.json`` of the newest entry alone, ``None`` when nothing is recorded."""
@@ -129,7 +137,8 @@ class Reader:
         entry = self._entry(commit, self._changed([commit])[0])
         return EntryDetail(entry, changes, self._decisions(commit, serial), self._claimed(commit, entry.trailers))
 
-    def _state_of(self, head: str) -> RecordState:
+    def state_of(self, head: str) -> RecordState:
+        """What is recorded in a commit: that of an entry, or of an attempt on its way."""
         files = list_files(self._repository, head, STATE, "resources/")
         objects = dict(zip(files, read_objects(self._repository, files.values()), strict=True))
         state = self._parse_state(head, [objects[STATE]] if STATE in files else [])
