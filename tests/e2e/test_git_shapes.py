@@ -66,9 +66,9 @@ def _shallow(place: Project) -> None:
     _git(place, place.base, "clone", "-q", "--depth", "1", f"file://{place.base}/origin", "project")
 
 
-def _partial(place: Project) -> None:
+def _partial(place: Project, *options: str) -> None:
     _git(place, place.base / "origin", "config", "uploadpack.allowFilter", "true")
-    _git(place, place.base, "clone", "-q", "--filter=blob:none", f"file://{place.base}/origin", "project")
+    _git(place, place.base, "clone", "-q", "--filter=blob:none", *options, f"file://{place.base}/origin", "project")
 
 
 def _detached(place: Project) -> None:
@@ -139,6 +139,16 @@ def test_a_base_that_a_shallow_clone_lacks_says_to_fetch(place: Project) -> None
     assert "git fetch" in refused.err
     _git(place, place.root, "fetch", "-q", "--unshallow")
     place.ok("plan", "--base", "main~1")
+
+
+def test_a_partial_clone_without_its_remote_says_what_is_missing(place: Project) -> None:
+    _partial(place, "--no-checkout")
+    _git(place, place.root, "config", "remote.origin.url", "file:///nowhere")
+    (place.root / "llmops.yaml").write_text(LITTLE)
+    refused = place.llmctl("plan", "--base", "main")
+    assert refused.code == 1
+    assert "a partial clone, and what it left out could not be fetched" in refused.err
+    assert "`git fetch`" in refused.err
 
 
 @pytest.mark.parametrize("ref", ["refs/heads/llmctl/dev", "refs/llmctl/dev/lock"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from llmctl.plan.planfile import body_digest
 from tests.e2e.project import ONE_SENTENCE, SYSTEM, Project
 
 pytestmark = pytest.mark.e2e
@@ -103,6 +104,16 @@ def test_a_plan_with_another_head_is_refused(applied: Project, field: str) -> No
     refused = applied.llmctl("apply", PLAN, "--yes")
     assert refused.code in (1, 6), refused.text
     assert applied.refs() == refs
+
+
+def test_a_plan_for_another_project_or_environment_says_where_to_apply_it(applied: Project) -> None:
+    path = _save(applied)
+    plan = json.loads(path.read_text())
+    for field, hint in (("project", "Apply it in other; this is acme-support."), ("environment", "with -e other.")):
+        edited = plan | {field: "other"}
+        path.write_text(json.dumps(edited | {"digest": body_digest(edited)}))
+        refused = applied.llmctl("apply", PLAN, "-e", "dev", "--yes")
+        assert (refused.code, hint in refused.err) == (1, True), refused.text
 
 
 def test_an_offline_plan_is_refused(applied: Project) -> None:
