@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event, Lock, Thread, current_thread
 from time import monotonic
 from typing import Any
 
@@ -174,7 +174,7 @@ class FakeClock(Clock):
     during: Callable[[float], None] = lambda seconds: None  # noqa: ARG005
     start: float = field(default_factory=monotonic)
     released: Event = field(default_factory=Event)
-    _hanging: Event = field(default_factory=Event)
+    _hanging: set[Thread] = field(default_factory=set)
 
     def now(self) -> float:
         return self.start + self.passed
@@ -192,17 +192,20 @@ class FakeClock(Clock):
             self.passed += seconds
         return cancelled.is_set()
 
-    def await_end(self, ended: Event, seconds: float) -> bool:
-        while not ended.wait(0.002):
-            if self._hanging.is_set():
-                self._hanging.clear()
+    def await_end(self, thread: Thread, seconds: float) -> bool:
+        while thread.is_alive():
+            thread.join(0.002)
+            if thread in self._hanging:
                 self.passed += seconds
                 return False
         return True
 
     def hang(self) -> None:
-        """For a provider: never comes back while the test runs; whoever waits for it has waited long enough."""
-        self._hanging.set()
+        """For a provider: never comes back while the test runs; whoever waits for it has waited long enough.
+
+        Several may hang at once, each in the thread of its own call.
+        """
+        self._hanging.add(current_thread())
         self.released.wait()
 
 

@@ -111,3 +111,33 @@ def test_who_has_no_time_left_takes_none_from_the_others() -> None:
     gateway.conflicts = 1_000_000
     outcomes = together(gateway, [staging(number) for number in range(7, 10)], dict.fromkeys((0, 1), -1.0))
     assert [type(outcome) for outcome in outcomes] == [ProviderError, ProviderError, Conflict]
+
+
+def test_who_comes_while_many_are_refused_does_not_wait_for_the_last_of_them() -> None:
+    """A lease lapses after a minute, and hundreds of edits may be refused one by one."""
+    gateway, came = MemoryGateway(), Event()
+    refusals: list[str] = []
+    rollout = Rollout(gateway, "dev", Clock())
+    bad = [Wish(step(n), Op("x", monotonic() + 600, serial=1, fence=1), staging(n)) for n in range(MANY)]
+    late = Wish(step(MANY), Op("x", monotonic() + 600, serial=1, fence=1), staging(MANY))
+
+    def refuse(config: gw.GatewayConfig) -> ProviderError | None:
+        if not refusals:
+            came.set()
+            while not rollout._waiting:
+                Event().wait(0.001)
+        there = config.routes.keys() - {f"r{MANY}"}
+        if there:
+            refusals.append("late" if late.changed and f"r{MANY}" in gateway.config.routes else "before")
+        return ProviderError("no such upstream") if there else None
+
+    gateway.trouble = refuse
+    with ThreadPoolExecutor(2) as pool:
+        many = pool.submit(rollout.change, bad)
+        assert came.wait(60)
+        pool.submit(rollout.change, [late]).result(60)
+        many.result(60)
+    assert all(isinstance(wish.error, ProviderError) for wish in bad)
+    assert (late.error, late.changed) == (None, True)
+    assert set(gateway.config.routes) == {f"r{MANY}"}
+    assert "late" in refusals

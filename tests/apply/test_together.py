@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from threading import Event
+from unittest.mock import patch
 
 import pytest
 
 from llmctl.apply import PARALLELISM, ApplyResult, State
+from llmctl.apply.effects import QUICK_S, Effects
 from llmctl.core.address import Address
-from llmctl.core.errors import LeaseLost, LlmctlError, ProviderError, TransientError
+from llmctl.core.errors import LeaseLost, LlmctlError, ProviderError, RecordError, TransientError
 from llmctl.core.gateway_config import GatewayConfig
+from llmctl.core.protocols import GatewayReading, Op
 from llmctl.core.resources import Key, RecordState, Resource
+from llmctl.core.steps import RunGate
 from llmctl.plan import build_plan
+from tests.apply.fakes import FakeClock, MemoryGateway, MemoryTarget
 from tests.apply.world import World, established, planned, recorded_by, without_gates
 from tests.plan.builders import NOTHING, application, desired, recorded
 
@@ -182,3 +188,117 @@ def test_without_the_lock_nothing_of_a_group_is_published() -> None:
     assert not world.target.gateway.history
     assert {type(r.error) for r in result.failed} == {LeaseLost}
     assert not [r for r in result.results if r.state is State.DONE and r.step.address.kind == "route"]
+
+
+def test_an_edit_of_the_gateway_does_not_wait_for_those_before_it_when_what_runs_takes_long() -> None:
+    """One engine that starts for long has the only place, others wait for it; routes go on to serve meanwhile."""
+    world, state = established(routes(count=2))
+    serves = Event()
+    new = routes("Be kind.", count=2)
+    for number in range(3):
+        new |= {a: r for a, r in application(names={"endpoint.main": f"a{number}"}).items() if a.kind == "endpoint"}
+    world.target.providers["endpoint"].trouble = lambda verb, _: (
+        None if verb != "create" or serves.wait(10) else ProviderError("the route waited for the endpoint")
+    )
+
+    def watch(config: GatewayConfig) -> None:
+        if all(route.promoted == new[Address("route", name)].revision for name, route in config.routes.items()):
+            serves.set()
+
+    world.target.gateway.trouble = watch
+    assert world.go(world.begin(planned(new, state, world), 2), parallelism=1).ok
+
+
+def test_a_long_gate_of_one_route_delays_no_other() -> None:
+    """Also the other's own gate, as long as there is a place for it."""
+    both: dict[Address, Resource] = {}
+    for name in ("a", "b"):
+        names = {"route.support": name, "prompt.answer": f"p-{name}", "gate.faq": f"g-{name}"}
+        both |= application(system=name, names=names)
+    serves = Event()
+
+    def watch(config: GatewayConfig) -> None:
+        if config.routes["b"].promoted:
+            serves.set()
+
+    def gate(self: Effects, step: RunGate, op: Op) -> str:  # noqa: ARG001
+        if step.address.name == "g-a" and not serves.wait(10):
+            raise ProviderError("route b waited for the gate of route a")
+        return "PASS"
+
+    world = World()
+    world.target.gateway.trouble = watch
+    run = world.begin(build_plan(desired(both), recorded({}, 0), NOTHING), 1)
+    with patch.object(Effects, "_run_gate", gate):
+        result = world.go(run, parallelism=2)
+    assert result.ok, [(r.step.id, r.text) for r in result.failed]
+    assert promoted(world) == {"a", "b"}
+
+
+@pytest.mark.parametrize("down", [True, False], ids=["gone", "garbage"])
+def test_a_gateway_that_goes_away_is_not_asked_again_for_each_step(down: bool) -> None:
+    world, state = changed()
+    plan = planned(routes("Be kind."), state, world)
+    reads: list[object] = []
+
+    def gone(_: GatewayReading) -> object:
+        reads.append(None)
+        return GatewayReading(False) if down else "nonsense"
+
+    def trouble(_: GatewayConfig) -> LlmctlError:
+        world.target.gateway.answer = gone
+        return TransientError("no answer")
+
+    world.target.gateway.trouble = trouble
+    result, _ = world.run(plan, 2)
+    assert len(result.failed) == MANY
+    assert {type(r.error) for r in result.failed} == {ProviderError}
+    assert len(reads) <= 2 * (1 + PARALLELISM), "once for a group, and once to take it back"
+
+
+@dataclass
+class PunctualGateway(MemoryGateway):
+    """Goes by the clock of the tests: refuses when the time of a publication is over."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+
+    def publish(self, op: Op, config: GatewayConfig, expected: str) -> GatewayReading:
+        if self.clock.now() > op.deadline_s:
+            raise ProviderError("the time allowed for this step is over")
+        return super().publish(op, config, expected)
+
+
+def test_a_slow_disk_under_the_journal_leaves_a_large_group_time_to_be_published() -> None:
+    clock = FakeClock()
+    world = World(target=MemoryTarget(gateway=PunctualGateway(clock=clock)), clock=clock)
+    line_s, many = 0.15, 480
+    assert many * line_s > QUICK_S
+
+    def slow(verb: str, what: str) -> None:
+        clock.passed += line_s if verb == "intend" and "route." in what else 0.0
+
+    world.journal.trouble = slow
+    run = world.begin(build_plan(without_gates(desired(routes(count=many))), recorded({}, 0), NOTHING), 1)
+    assert world.go(run).ok
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_group_stops_the_rest_and_the_next_apply_converges() -> None:
+    """What was published and could not be noted is no success, and is not lost either."""
+    for verb in ("intend", "done", "commit"):
+        world, state = changed()
+        left = [MANY // 2]
+
+        def full(called: str, what: str, verb: str = verb, left: list[int] = left) -> LlmctlError | None:
+            left[0] -= called == verb and "route." in what
+            return RecordError("no space left") if left[0] < 0 else None
+
+        world.journal.trouble = full
+        result, run = world.run(planned(routes("Be kind."), state, world), 2)
+        assert result.failed
+        assert all(r.text == "no space left" for r in result.failed)
+        done = {r.step.address for r in result.done if r.step.id.startswith("promote:")}
+        assert all(run.resources[a].revision == routes("Be kind.")[a].revision for a in done)
+        world.journal.trouble = lambda *_: None
+        after, then = world.run(planned(routes("Be kind."), recorded_by(run), world), 3)
+        assert after.ok, [(r.step.id, r.text) for r in after.failed]
+        assert not planned(routes("Be kind."), recorded_by(then), world).steps

@@ -211,3 +211,19 @@ def test_a_terminal_shows_a_dozen_running_steps_and_every_one_that_ended(capsys:
         assert not progress._progress.tasks
     said = capsys.readouterr().err
     assert all(f"✓ stage:route.r{number:03}" in said for number in range(100))
+
+
+def test_a_long_step_that_began_among_many_is_shown_once_they_ended() -> None:
+    steps = [replace(GATE, id=f"stage:route.r{number:03}@1") for number in range(100)]
+    with LiveProgress() as progress:
+        for step in (*steps, GATE):
+            progress.started(step)
+        progress.progress(GATE, "10/210 samples")
+        assert len(progress._progress.tasks) == 12
+        for step in steps:
+            progress.ended(StepResult(step, State.DONE, "done"))
+        progress.progress(GATE, "20/210 samples")
+        assert [task.fields["note"] for task in progress._progress.tasks] == ["20/210 samples"]
+        progress.ended(StepResult(GATE, State.DONE, "PASS"))
+        progress.progress(GATE, "said too late")
+        assert not progress._progress.tasks

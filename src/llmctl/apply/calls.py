@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from threading import Event, Thread
+from threading import Thread
 from typing import TypeVar
 
 from llmctl.apply.clock import Clock
@@ -29,18 +29,16 @@ def bounded(clock: Clock, op: Op, what: str, call: Callable[[], T]) -> T:
     """
     answers: list[T] = []
     failures: list[BaseException] = []
-    ended = Event()
 
     def work() -> None:
         try:
             answers.append(call())
         except BaseException as error:  # noqa: BLE001 - it is raised again, on the thread that waits
             failures.append(error)
-        finally:
-            ended.set()
 
-    Thread(target=work, name="call", daemon=True).start()
-    if not clock.await_end(ended, max(0.0, op.deadline_s - clock.now()) + GRACE_S):
+    working = Thread(target=work, name="call", daemon=True)
+    working.start()
+    if not clock.await_end(working, max(0.0, op.deadline_s - clock.now()) + GRACE_S):
         raise ProviderError(
             f"{what} did not end in the time allowed", hint="Look at `llmctl status` for what is there."
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from threading import Event
+from threading import Event, Thread
 
 
 class Clock:
@@ -22,9 +22,10 @@ class Clock:
         """Let ``seconds`` pass, unless ``cancelled`` is set meanwhile; says whether it is."""
         return cancelled.wait(seconds)
 
-    def await_end(self, ended: Event, seconds: float) -> bool:
-        """Wait for another thread to set ``ended``, at most ``seconds``; says whether it did."""
-        return ended.wait(seconds)
+    def await_end(self, thread: Thread, seconds: float) -> bool:
+        """Wait for another thread to end, at most ``seconds``; says whether it did."""
+        thread.join(seconds)
+        return not thread.is_alive()
 
     def chance(self) -> float:
         """A random number from 0 up to 1, so that many who wait do not come back together."""

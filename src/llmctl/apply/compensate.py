@@ -10,7 +10,7 @@ from threading import Event
 from llmctl.apply.attempts import Attempts
 from llmctl.apply.effects import DRAIN_S, QUICK_S, Effects, key_of
 from llmctl.apply.report import Reporter, State, StepResult
-from llmctl.apply.together import Member, swap_together
+from llmctl.apply.together import EACH_S, Member, swap_together
 from llmctl.core.diagnostics import Diagnostic, Severity
 from llmctl.core.errors import Conflict, LlmctlError, Locked, ProviderError
 from llmctl.core.kinds import Role, kind_of
@@ -54,13 +54,14 @@ def _undo(
 ) -> Iterator[tuple[StepResult, LlmctlError | None]]:
     """Each step that was to be undone, and why it could not be. Routes come first, in one publication."""
 
-    def op(step: Step) -> Op:
+    def op(step: Step, more_s: float = 0.0) -> Op:
         # Not `run.cancelled`: after Ctrl-C is when this matters.
-        return effects.run.op(step, partial(reporter.progress, step), QUICK_S + DRAIN_S, cancelled=Event())
+        return effects.run.op(step, partial(reporter.progress, step), QUICK_S + DRAIN_S + more_s, cancelled=Event())
 
     traffic = effects.traffic
     staged = list(_staged_in_vain(results))
-    members = [Member(s, op(s), partial(traffic.shift_back, s), lambda: "taken back") for _, s in staged]
+    more_s = EACH_S * len(staged)
+    members = [Member(s, op(s, more_s), partial(traffic.shift_back, s), lambda: "taken back") for _, s in staged]
     swap_together(effects.run, traffic.rollout, members)
     for (result, _), member in zip(staged, members, strict=True):
         if member.error is not None and not isinstance(member.error, LlmctlError):

@@ -66,6 +66,14 @@ class Effects:
             case _:
                 return False
 
+    def lasts(self, step: Step) -> bool:
+        """Whether a step may take minutes by its nature: an engine starts, a gate asks, a split is held."""
+        match step:
+            case RunGate() | Shift():
+                return True
+            case _:
+                return kind_of(step.address.kind).role in (Role.DEPLOYMENT, Role.RESOURCE)
+
     def perform(self, step: Step, op: Op) -> str:
         """Do one step that ``swaps`` says no of. Raises ``LlmctlError``; of an unknown type ``TypeError``."""
         match step:

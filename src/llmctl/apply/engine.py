@@ -13,7 +13,7 @@ from llmctl.apply.compensate import compensate
 from llmctl.apply.effects import Effects
 from llmctl.apply.report import ApplyResult, GateReport, Reporter, State, StepResult
 from llmctl.apply.run import Run
-from llmctl.apply.together import Member, swap_together
+from llmctl.apply.together import EACH_S, Member, swap_together
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic, Severity
 from llmctl.core.errors import Interrupted, LlmctlError, ProviderError
@@ -27,7 +27,7 @@ from llmctl.live import raised_in
 from llmctl.plan.routes import endpoint_keys
 
 PARALLELISM = 8
-TOGETHER = 500  # steps in one publication, at most: each has its lines in the journal, and a minute for all
+TOGETHER = 500  # steps in one publication, at most: each has its lines in the journal
 
 
 def run_steps(run: Run, reporter: Reporter, *, parallelism: int = PARALLELISM) -> ApplyResult:
@@ -80,7 +80,8 @@ class _Scheduler:
 
     ``parallelism`` steps run at once. Those that only edit the gateway's configuration take none of these places:
     one publication is made at a time, and costs as much as there are routes, so those that are ready go out as one.
-    They let steps that come before them in the plan begin first, which makes them few.
+    They let steps that come before them in the plan begin first, which makes them few, as long as a place is soon
+    free for those: a gate may take ten minutes, and what another route serves does not wait for that.
     """
 
     def __init__(self, run: Run, effects: Effects, reporter: Reporter) -> None:
@@ -101,18 +102,19 @@ class _Scheduler:
         for step_id, count in self._open.items():
             if count == 0:
                 self._push(step_id)
-        running: set[Future[list[StepResult]]] = set()
+        running: dict[Future[list[StepResult]], Step] = {}
         swapping: set[Future[list[StepResult]]] = set()  # one at most
         with ThreadPoolExecutor(max_workers=parallelism + 1, thread_name_prefix="step") as pool:
             while self._ready or self._swaps or running or swapping:
                 while len(running) < parallelism and (one := self._next(self._ready, 1)):
-                    running.add(pool.submit(self._one, one[0]))
-                behind = self._ready and self._swaps and self._ready[0] < self._swaps[0]
+                    running[pool.submit(self._one, one[0])] = one[0]
+                first = self._ready and self._swaps and self._ready[0] < self._swaps[0]
+                behind = first and not all(map(self.effects.lasts, running.values()))
                 if not swapping and not behind and (many := self._next(self._swaps, TOGETHER)):
                     swapping.add(pool.submit(self._swap, many))
                 if running or swapping:
-                    done = wait(running | swapping, timeout=HEAR_S, return_when=FIRST_COMPLETED).done
-                    running -= done
+                    done = wait({*running, *swapping}, timeout=HEAR_S, return_when=FIRST_COMPLETED).done
+                    running = {future: step for future, step in running.items() if future not in done}
                     swapping -= done
                     for result in (result for future in done for result in future.result()):
                         self._ended(result)
@@ -145,9 +147,9 @@ class _Scheduler:
             return StepResult(step, State.SKIPPED, "interrupted")
         return None
 
-    def _begin(self, step: Step) -> Op:
+    def _begin(self, step: Step, more_s: float = 0.0) -> Op:
         self.reporter.started(step)
-        return self.run.op(step, partial(self.reporter.progress, step), self.effects.allowed_s(step))
+        return self.run.op(step, partial(self.reporter.progress, step), self.effects.allowed_s(step) + more_s)
 
     def _one(self, step: Step) -> list[StepResult]:
         clock = self.run.clock
@@ -164,7 +166,7 @@ class _Scheduler:
         """Steps that only edit the gateway's configuration, in one publication."""
         begun = self.run.clock.now()
         traffic, record = self.effects.traffic, self.effects.record
-        ops = [(step, self._begin(step)) for step in steps]
+        ops = [(step, self._begin(step, EACH_S * len(steps))) for step in steps]
         members = [Member(s, op, partial(traffic.swap, s, op), partial(record, s)) for s, op in ops]
         swap_together(self.run, traffic.rollout, members)
         took = self.run.clock.now() - begun

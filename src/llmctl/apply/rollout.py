@@ -8,7 +8,7 @@ from threading import Lock
 
 from llmctl.apply.calls import as_gateway_reading, bounded
 from llmctl.apply.clock import Clock
-from llmctl.core.errors import Conflict, Interrupted, Locked, ProviderError, TransientError
+from llmctl.core.errors import Conflict, Interrupted, LlmctlError, Locked, ProviderError, TransientError
 from llmctl.core.gateway_config import GatewayConfig
 from llmctl.core.protocols import GateAccess, GatewayControl, Op
 from llmctl.core.steps import Step
@@ -72,14 +72,19 @@ class Rollout:
             self._waiting += wishes
         with self._mutex:
             with self._guard:
-                together = self._waiting if wishes[0] in self._waiting else []
-                self._waiting = [] if together else self._waiting
-            if together:
-                self._fulfil(together)
+                done = wishes[0] not in self._waiting
+            if not done:
+                self._fulfil(self._taken())
+
+    def _taken(self) -> list[Wish]:
+        with self._guard:
+            taken, self._waiting = self._waiting, []
+        return taken
 
     def _fulfil(self, wishes: list[Wish]) -> None:
         """Publish all, or else one half and then the other: what is wrong with one must not keep the others back.
 
+        With the other half goes what came meanwhile: a lease that is to be renewed cannot wait for all of them.
         Together they have the time of the one that has most: another one's may be almost over.
         """
         by = max(wishes, key=lambda wish: wish.op.deadline_s)
@@ -92,7 +97,7 @@ class Rollout:
             else:
                 half = len(wishes) // 2
                 self._fulfil(wishes[:half])
-                self._fulfil(wishes[half:])
+                self._fulfil([*wishes[half:], *self._taken()])
 
     def _publish_all(self, wishes: list[Wish], by: Wish) -> None:
         """A conflict means that somebody published meanwhile: the edits are made again on what is there then."""
@@ -100,7 +105,12 @@ class Rollout:
         for attempt in range(_TRIES):
             # Its revision guards the publication: what somebody else published meanwhile is a conflict, and then read.
             published, self._published = self._published, None
-            current = edited = published or self.current(step, op)
+            try:
+                current = edited = published or self.current(step, op)
+            except LlmctlError as error:  # no half of the edits makes it readable
+                for wish in wishes:
+                    wish.error = error
+                return
             for wish in wishes:
                 before, edited = edited, wish.edit(edited)
                 wish.changed = wish.always or edited != before

@@ -12,6 +12,8 @@ from llmctl.core.errors import TransientError
 from llmctl.core.protocols import Intent, Op
 from llmctl.core.steps import Step
 
+EACH_S = 0.2  # by so much each member adds to the time of all: on a slow disk its lines in the journal take that
+
 
 @dataclass(frozen=True, slots=True)
 class Swap:

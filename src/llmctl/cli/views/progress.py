@@ -103,6 +103,7 @@ class LiveProgress:
             transient=True,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._hidden: set[str] = set()  # steps that run, and began when all spinners were taken
 
     def __enter__(self) -> LiveProgress:
         self._progress.start()
@@ -122,13 +123,20 @@ class LiveProgress:
     def started(self, step: Step) -> None:
         if len(self._tasks) < _SPINNERS:
             self._tasks[step.id] = self._progress.add_task(short_step(step.id), total=None, note="")
+        else:
+            self._hidden.add(step.id)
 
     def progress(self, step: Step, text: str) -> None:
+        """What goes on to tell something is shown as soon as there is room: a gate among hundreds of routes."""
+        if step.id in self._hidden and len(self._tasks) < _SPINNERS:
+            self._hidden.discard(step.id)
+            self.started(step)
         task = self._tasks.get(step.id)
         if task is not None:
             self._progress.update(task, note=text)
 
     def ended(self, result: StepResult) -> None:
+        self._hidden.discard(result.step.id)
         task = self._tasks.pop(result.step.id, None)
         if task is not None:
             self._progress.remove_task(task)
