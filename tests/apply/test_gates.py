@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llmctl.apply import ApplyResult, Run
+from llmctl.apply import ApplyResult, Run, State
 from llmctl.core.address import Address
 from llmctl.core.evidence import Verdict
 from llmctl.core.kinds import kind_of
@@ -109,6 +109,28 @@ def test_a_change_that_weakens_its_gate_is_judged_by_the_recorded_one_too(proof:
     assert f"gate faq as recorded FAIL for route.support@{judged[True].step.revision[:8]}" in subjects
     assert run.resources[ROUTE] == proof.state.resources[ROUTE]
     assert run.resources[GATE] == was
+
+
+def test_a_refused_revision_is_taken_back_also_where_the_route_was_restored_in_the_same_apply(proof: Proof) -> None:
+    gateway, engines = proof.world.target.gateway, proof.world.target.providers["endpoint"].found
+    served, engine = gateway.config.routes["support"], dict(engines)
+    gateway.config = replace(gateway.config, routes={})
+    engines.clear()
+    proof.answer(lambda *_: Reply("No idea."))
+    change = application(weights="w2", rows=proof.state.resources[DATASET].spec["digest"])
+    result, run = proof.apply(gated(change))
+    states = {r.step.id.split("@")[0]: r.state for r in result.results}
+    assert states["restore:route.support"] is State.DONE
+    assert states["stage:route.support"] is states["provision:endpoint.main"] is State.UNDONE
+    assert not result.warnings
+    assert gateway.config.routes["support"] == served
+    assert engines.keys() == engine.keys()
+    again = build_plan(
+        desired(gated(application(rows=proof.state.resources[DATASET].spec["digest"]))),
+        recorded_by(run),
+        proof.world.read(),
+    )
+    assert again.is_empty
 
 
 def test_the_old_rows_come_from_the_store_and_their_loss_is_said(proof: Proof) -> None:

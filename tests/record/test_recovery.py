@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -258,3 +259,21 @@ def test_a_ref_that_is_no_attempt(repository: Repository, folder: Path) -> None:
     git(folder, "update-ref", f"refs/llmctl/{ENV}/attempt/notes", "HEAD")
     git(folder, "update-ref", "-d", f"refs/llmctl/{ENV}/attempt/1")
     assert find_interrupted(repository, ENV) is None
+
+
+def test_a_line_that_found_no_room_leaves_nothing_before_the_next_one(repository: Repository) -> None:
+    attempt = begin(repository)
+    journal = repository.private_dir(ENV) / "attempt-1.jsonl"
+    before, unlimited = journal.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, unlimited[1]))  # as a disk that is almost full
+    try:
+        with pytest.raises(RecordError, match="cannot be written"):
+            attempt.intend("provision:prompt.a", "create", {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert journal.read_bytes() == before
+    attempt.commit(put(recorded("prompt.b")))
+    found = find_interrupted(repository, ENV)
+    assert found is not None
+    found.recover(2).close("interrupted", subject="Interrupted", decisions={}, rejections=())
+    assert set(map(str, Reader(repository, ENV).state().resources)) == {"prompt.b"}

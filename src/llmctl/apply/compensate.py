@@ -78,10 +78,13 @@ def _undo(
 
 
 def _staged_in_vain(results: list[StepResult]) -> Iterator[tuple[StepResult, Stage]]:
-    promoted = {r.step.address for r in results if isinstance(r.step, Promote) and r.state is State.DONE}
+    done = (r.step for r in results if r.state is State.DONE)
+    promoted = {(step.address, step.revision) for step in done if isinstance(step, Promote)}
     for result in reversed(results):
         step = result.step
-        if isinstance(step, Stage) and result.state is not State.SKIPPED and step.address not in promoted:
+        if not isinstance(step, Stage) or result.state is State.SKIPPED:
+            continue
+        if (step.address, step.revision) not in promoted:  # another one of the route may be: that which was restored
             yield result, step
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from llmctl.apply.proof import blocked, gate_request, judging
 from llmctl.apply.report import GateReport
@@ -262,6 +263,8 @@ class Effects:
 
     def _record_move(self, step: Move) -> str:
         recorded = self.run.before[step.address]
+        if step.address.kind == "route":  # it has the aliases of the one that is wanted already
+            recorded = replace(recorded, spec={**recorded.spec, "aliases": list(self.traffic.aliases(step.address))})
         self._commit(step, f"move {step.origin} to {step.address}", {step.address: recorded, step.origin: None})
         return f"was {step.origin}"
 

@@ -59,7 +59,7 @@ class Traffic:
         name, wanted = step.address.name, self._revision(step, op)
 
         def edit(config: gw.GatewayConfig) -> gw.GatewayConfig:
-            return gw.with_aliases(gw.staged(config, name, wanted), name, self._aliases(step.address))
+            return gw.with_aliases(gw.staged(config, name, wanted), name, self.aliases(step.address))
 
         # Also when it looks the same: the gateway reads its secrets anew, and one of them may be another now.
         return Swap("update", edit, always=True)
@@ -92,7 +92,7 @@ class Traffic:
         keep = was.revision if was else ""
 
         def edit(config: gw.GatewayConfig) -> gw.GatewayConfig:
-            return gw.with_aliases(gw.promoted(config, name, step.revision, keep), name, self._aliases(step.address))
+            return gw.with_aliases(gw.promoted(config, name, step.revision, keep), name, self.aliases(step.address))
 
         return Swap("promote", edit)
 
@@ -102,7 +102,7 @@ class Traffic:
         route = gw.Route(name, {step.revision: self._revision(step, op)}, {step.revision: 100}, step.revision)
 
         def edit(config: gw.GatewayConfig) -> gw.GatewayConfig:
-            return gw.with_aliases(gw.with_route(config, route), name, self._aliases(step.address))
+            return gw.with_aliases(gw.with_route(config, route), name, self.aliases(step.address))
 
         return Swap("restore", edit, always=True)
 
@@ -118,7 +118,7 @@ class Traffic:
                 config = gw.without_route(config, new)  # nobody recorded that one
             elif new not in config.routes:
                 return config
-            return gw.renamed(config, old, new, self._aliases(step.address))
+            return gw.renamed(config, old, new, self.aliases(step.address))
 
         return Swap("rename", edit)
 
@@ -175,7 +175,7 @@ class Traffic:
             outputs[key] = live.outputs
         return route_revision(spec, step.revision, outputs)
 
-    def _aliases(self, address: Address) -> tuple[str, ...]:
+    def aliases(self, address: Address) -> tuple[str, ...]:
         """Names that a route had before: as the file has them, else as they are recorded."""
         declared = self.run.plan.desired.resources.get(address) or self.run.before.get(address)
         return tuple(declared.spec.get("aliases") or ()) if declared else ()

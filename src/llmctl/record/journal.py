@@ -99,15 +99,25 @@ class JournalFile:
         text = _line(entry)
         with self._mutex:
             self.require_open()
-            if not os.fstat(self._descriptor).st_nlink:
+            status = os.fstat(self._descriptor)
+            if not status.st_nlink:
                 raise LeaseLost(
                     "another command closed this attempt",
                     hint="The lock was lost in between. Look at `llmctl status`, then run the command again.",
                 )
             try:
-                self._write(text)
+                self._append_at(status.st_size, text)
             except OSError as error:
                 raise _unwritable(self.path, error) from error
+
+    def _append_at(self, length: int, text: bytes) -> None:
+        """A disk that is full takes a part of the line: that must not stand before the next one, which may fit."""
+        try:
+            self._write(text)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, length)
+            raise
 
     def require_open(self) -> None:
         """Raise ``RecordError`` after ``close`` or ``remove``."""
