@@ -71,11 +71,11 @@ def test_a_rename_keeps_content_revision_and_traffic() -> None:
         assert (sum(route.weights.values()), route.aliases) == (100, ("support",))
     moves = sorted((c for c in world.journal.changes if c.subject.startswith("move ")), key=lambda c: c.subject)
     assert [c.subject for c in moves] == ["move prompt.answer to prompt.reply", "move route.support to route.help"]
-    prompt, route = state.resources[PROMPT], state.resources[ROUTE]
+    prompt, helped = state.resources[PROMPT], state.resources[ROUTE]
     assert [dict(c.resources) for c in moves] == [
         {REPLY: replace(prompt, address=REPLY), PROMPT: None},
         # What the gateway answers to from that moment: a crash right after it must not lose a name.
-        {HELP: replace(route, address=HELP, spec={**route.spec, "aliases": ["support"]}), ROUTE: None},
+        {HELP: replace(helped, address=HELP, spec={**helped.spec, "aliases": ["support"]}), ROUTE: None},
     ]
     is_renamed(world, run, state)
 

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from llmctl.app.doctor import ENGINE, PYTHON
+from llmctl.providers.local.wire import free_port
 from tests.cli.conftest import InProcess
 from tests.cli.project import REPOSITORY, Project, until
 
 NAMES = (
     *("python", "engine", "plug-ins", "git", "identity", "signing", "repository", "file", "variables", "permissions"),
-    *("disk", "sockets", "ports", "clock", "locks", "pulumi"),
+    *("disk", "sockets", "ports", "gateway", "clock", "locks", "pulumi"),
 )
 KEY = '  hosted: {source: "openai:some", license: MIT, api_key: "${env:LLMCTL_TEST_KEY}"}\n'
 
@@ -173,6 +174,29 @@ def test_what_the_code_needs_is_what_the_package_declares() -> None:
     declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert declared["requires-python"] == ">=" + ".".join(map(str, PYTHON))
     assert f"xllamacpp>={'.'.join(map(str, ENGINE))}" in declared["dependencies"]
+
+
+@pytest.mark.e2e
+def test_a_gateway_that_is_old_or_gone_and_its_port_that_is_taken(
+    project: Project, here: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _checks(here)["gateway"]["found"] == "nothing is applied here yet"
+    port = free_port()
+    project.replace("{target: local}", f"{{target: local, gateway: {{port: {port}}}}}")
+    assert project.run("apply", "--yes").code == 0
+    checks = _checks(here)
+    assert (checks["gateway"]["found"], checks["ports"]["found"]) == ("dev serves", f"{port} serves (dev)")
+    with monkeypatch.context() as patched:
+        patched.setattr("llmctl.app.local.__version__", "99.0.0")
+        _says(_checks(here)["gateway"], "warning", ", and this is 99.0.0", "`llmctl local stop` and then")
+    other = free_port()
+    project.replace(f"port: {port}", f"port: {other}")
+    _says(_checks(here)["gateway"], "warning", f"listens on port {port}, the file asks for {other}", "moves it")
+    project.replace(f"port: {other}", f"port: {port}")
+    assert project.run("local", "stop").code == 0
+    assert _checks(here)["gateway"]["found"] == "dev is stopped"
+    with socket.create_server(("127.0.0.1", port)):
+        _says(_checks(here)["ports"], "failed", f"port {port} of environment dev is taken by", "gateway.port")
 
 
 @pytest.mark.e2e

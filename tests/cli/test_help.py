@@ -91,6 +91,11 @@ WRONG = {
     "plan --explain route.support --markdown": "--explain and --markdown exclude each other",
     "plan --offline --explain support": "'support' is not an address; write kind.name",
     "plan --offline --explain route.nothing": "the plan knows nothing of route.nothing",
+    "plan --offline --explain route.suport": "did you mean `route.support`",
+    "plan --offline --out llmops.yaml": "llmops.yaml exists and is no saved plan; it is not replaced\n  = help: Choose",
+    "plan --offline --out data/faq_eval.jsonl": "data/faq_eval.jsonl exists and is no saved plan",
+    "plan --offline --out no/p.json": "no/p.json cannot be written: No such file or directory\n  = help: Make its",
+    "promote dev staging -e dev": "no such option '-e'",
     "plan --offline --target route.suport": "there is no resource 'route.suport'",
     "plan --offline --base nothing": "nothing",
     "plan -e": "option '-e' requires an argument",
@@ -128,6 +133,19 @@ def test_a_wrong_command_line_exits_1_and_says_what_to_do(here: InProcess, line:
     assert WRONG[line] in said
     assert said.startswith("error: ")
     assert "Usage:" not in said
+
+
+def test_only_a_plan_or_an_empty_file_is_replaced_by_a_plan(project: Project, here: InProcess) -> None:
+    before = project.file.read_bytes()
+    assert here("plan", "--offline", "--out", "llmops.yaml").code == 1
+    assert project.file.read_bytes() == before
+    out = project.root / "plan.json"
+    out.touch()
+    for _ in range(2):
+        assert here("plan", "--offline", "--out", "plan.json").code == 0
+    assert '"steps"' in out.read_text()
+    out.write_text('["a list"]')
+    assert here("plan", "--offline", "--out", "plan.json").code == 1
 
 
 def test_wrong_options_are_json_with_json(here: InProcess) -> None:

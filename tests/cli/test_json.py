@@ -240,8 +240,9 @@ def test_a_route_that_is_not_there(applied: Project) -> None:
             "prompts:\n  answer:",
             "prompt.short: a target of the plan, and neither declared nor recorded any more",
         ),
+        ((), "dev: {target: local}", "test: {target: local}", "environment dev: the file does not have it any more"),
     ],
-    ids=["a setting of the environment", "a target that is gone"],
+    ids=["a setting of the environment", "a target that is gone", "an environment that is gone"],
 )
 def test_a_saved_plan_is_refused_as_stale(
     project: Project, tmp_path: Path, options: tuple[str, ...], before: str, after: str, named: str

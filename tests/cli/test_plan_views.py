@@ -81,6 +81,20 @@ TOLD: dict[str, tuple[dict[str, Any], str]] = {
         {"policies": (PolicyResult("open", "deny", MODEL, False, "No.", basis="base"),)},
         "✗ policy.open, as it was before this change, denies model.tiny: No.",
     ),
+    "denied by the base of --base": (
+        {
+            "policies": (PolicyResult("open", "deny", MODEL, False, "No.", basis="base"),),
+            "weakened": (Weakening(POLICY, ("severity deny → warn",), "main"),),
+        },
+        "✗ policy.open, as in main, denies model.tiny: No.",
+    ),
+    "denied by both bases": (
+        {
+            "policies": (PolicyResult("open", "deny", MODEL, False, "No.", basis="base"),),
+            "weakened": tuple(Weakening(POLICY, (f"a waiver for {w}",), w) for w in ("the record", "main")),
+        },
+        "✗ policy.open, as it was before this change or in main, denies model.tiny: No.",
+    ),
     "not to be judged": (
         {"policies": (PolicyResult("open", "warn", MODEL, False, "No.", error="no such key"),)},
         "✗ policy.open denies model.tiny: No. [no such key]",
@@ -133,12 +147,43 @@ def test_the_reason_of_a_change_is_told_once() -> None:
     }
     assert told["endpoint.primary"].count("renamed from endpoint.main") == 1
     assert "runs beside it until everything uses the new one" in told["endpoint.primary"]
-    assert told["route.support"].count("endpoint changed") == 1
+    assert told["route.support"].endswith(
+        "follows the rename of endpoint.main to endpoint.primary; takes all traffic at once, when gate.faq passes"
+    )
 
     after = application(names={"route.support": "help"}, aliases=("support",), system="Be kind.")
     plan = build_plan(desired(after, ("route.support", "route.help")), recorded(before), live(before))
     (text,) = (p.text for p in gist(plan).points if p.text.startswith("route.help"))
     assert (text.count("renamed from route.support"), text.count("prompt changed")) == (1, 1)
+
+
+def test_a_rename_of_everything_says_renamed_and_not_changed() -> None:
+    names = {"route.support": "help", "prompt.answer": "reply", "endpoint.main": "primary"}
+    moves = [(old, f"{old.partition('.')[0]}.{new}") for old, new in names.items()]
+    before, after = application(), application(names=names, aliases=("support",))
+    plan = build_plan(desired(after, *moves), recorded(before), live(before))
+    told = [p.text for p in gist(plan).points if p.text.startswith(("route.help", "prompt.reply", "endpoint.primary"))]
+    assert len(told) == 3
+    assert all("renamed from" in text and " changed" not in text for text in told)
+    reason = "follows the rename of endpoint.main to endpoint.primary, prompt.answer to prompt.reply"
+    assert any(f"renamed from route.support, and still answers to support; {reason};" in text for text in told)
+
+    edited = application(names=names, aliases=("support", "hotline"), system="Be kind.")
+    changed = build_plan(desired(edited, *moves), recorded(before), live(before))
+    (text,) = (p.text for p in gist(changed).points if p.text.startswith("route.help"))
+    assert "prompt, endpoint changed; aliases changed" in text
+
+
+def test_routes_without_a_gate_go_live_unproven() -> None:
+    after = application(system="Be kind.")
+    after = {a: r for a, r in after.items() if a.kind != "gate"}
+    other = Address("route", "brief")
+    both = {**after, other: replace(after[ROUTE], address=other)}
+    before = {a: r for a, r in application().items() if a.kind != "gate"}
+    one = [p.text for p in gist(build_plan(desired(after), recorded(before), live(before))).points]
+    assert "route.support goes live unproven: no gate is on it" in one
+    two = [p.text for p in gist(build_plan(desired(both), recorded(before), live(before))).points]
+    assert "route.brief, route.support go live unproven: no gate is on them" in two
 
 
 def test_a_route_whose_endpoint_changes_in_place_says_so_and_comes_after_it() -> None:

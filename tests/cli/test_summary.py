@@ -16,11 +16,11 @@ from llmctl.cli.views.progress import LiveProgress, PlainProgress, step_line
 from llmctl.cli.views.summary import outcome_json, render_summary
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
-from llmctl.core.errors import GateBlocked, Interrupted, LlmctlError, TransientError
+from llmctl.core.errors import GateBlocked, Interrupted, LlmctlError, ProviderError, TransientError
 from llmctl.core.evidence import Evidence, Judgement, Verdict
 from llmctl.core.exits import ExitCode
 from llmctl.core.steps import RunGate, Shift, Step
-from llmctl.gates import RowReport
+from llmctl.gates import Failures, RowReport
 from llmctl.plan import Plan, build_plan
 from tests.plan.builders import application, desired, live, recorded
 
@@ -82,6 +82,72 @@ def test_a_gate_that_stopped_an_apply() -> None:
     shown = json.loads(json.dumps(outcome_json(outcome)))
     assert (shown["exit_code"], shown["finished"], shown["gates"][0]["path"]) == (4, False, path)
     assert {s["because"] for s in shown["steps"] if s["state"] == "skipped"} == {GATE.id}
+
+
+DOWN = "HTTP 502: support-1 answers with a page"
+SLOW = Judgement("latency_p95_ms", "max", 500, 60_000, 60_000, 60_000, 60, 0.95, "order statistics", Verdict.FAIL)
+
+
+def _unanswered(failed: int, alike: int, *, errors: tuple[str, ...] = (DOWN,)) -> GateReport:
+    failures = Failures(failed, 60, DOWN, alike)
+    rows = (RowReport(f"row-{n}", {"q": "Why?"}, "yes", "", 0.0, error, failures) for n, error in enumerate(errors))
+    return GateReport(replace(EVIDENCE, judgements=(JUDGED, SLOW)), worst=tuple(rows))
+
+
+def _stopped_by(report: GateReport) -> Outcome:
+    error = GateBlocked("gate.faq failed", detail="latency: 6e+04", hint="Look at the worst rows; change the model.")
+    outcome = _outcome(FAILED, errors=[error], code=ExitCode.GATE, gates=(report,))
+    assert outcome.result is not None
+    ended = tuple(replace(r, error=error) if r.step is GATE else r for r in outcome.result.results)
+    return replace(outcome, result=replace(outcome.result, results=ended))
+
+
+def test_a_gate_whose_requests_all_failed_says_why_and_where_to_look(capsys: pytest.CaptureFixture[str]) -> None:
+    report = _unanswered(60, 60)
+    PlainProgress().gate(report)
+    told = capsys.readouterr().err
+    assert told.split("\n")[1] == f"  60 of 60 requests got no answer: {DOWN}"
+    assert f"      no answer {DOWN}\n" in told
+    assert "answered" not in told
+    error = _said(_stopped_by(report)).partition("· not started")[0]
+    assert f"60 of 60 requests got no answer: {DOWN}\n" in error
+    assert "= help: Look at the endpoint: `llmctl logs` and `llmctl status` say why requests fail.\n" in error
+    for text in (told, error):
+        assert "latency_p95_ms ≤ 500" in text
+        assert "    none  [–, –] at 95%  FAIL" in text
+        assert "60000" not in text
+        assert "6e+04" not in text
+    shown = outcome_json(_stopped_by(report))
+    assert shown["errors"][0]["detail"].startswith("60 of 60 requests got no answer")
+    assert shown["gates"][0]["judgements"][1]["estimate"] == 60_000  # the evidence is as it was
+
+
+def test_a_gate_of_whose_requests_a_part_failed_says_so_too(capsys: pytest.CaptureFixture[str]) -> None:
+    report = _unanswered(4, 3, errors=(DOWN, "HTTP 500"))
+    PlainProgress().gate(report)
+    assert f"  4 of 60 requests got no answer, 3 of them: {DOWN}\n" in capsys.readouterr().err
+    said = _said(_stopped_by(report))
+    assert "say why requests fail. Look at the worst rows; change the model.\n" in said
+
+
+def test_the_evidence_of_many_gates_leaves_the_headline_on_the_screen() -> None:
+    gates = tuple(replace(REPORT, evidence=replace(EVIDENCE, gate=f"faq-{n}")) for n in range(200))
+    said = _said(_outcome(FAILED, errors=[GateBlocked("failed")], code=ExitCode.GATE, gates=gates))
+    assert said.count("Evidence of gate.") == 10
+    assert "\n… and 190 more: `llmctl audit show 8`\n" in said
+    assert "more:" not in _said(_outcome(FAILED, errors=[GateBlocked("failed")], code=ExitCode.GATE, gates=gates[:10]))
+
+
+def test_one_cause_of_many_failures_is_told_once_and_many_causes_in_part() -> None:
+    alike = [ProviderError("the gateway refuses the configuration", hint="Look at its log.") for _ in range(500)]
+    said = _said(_outcome({"Promote": State.FAILED}, errors=alike, code=ExitCode.ERROR))
+    assert said.count("the gateway refuses the configuration") == 1
+    assert "  = help: Look at its log.\n  = 500 times\n" in said
+    others = [ProviderError(f"route r{number} cannot be published") for number in range(300)]
+    outcome = _outcome({"Promote": State.FAILED}, errors=others, code=ExitCode.ERROR)
+    assert _said(outcome).count("cannot be published") == 20
+    assert "… and 280 more errors; --json has all" in _said(outcome)
+    assert len(outcome_json(outcome)["errors"]) == 300
 
 
 def test_what_was_tried_again_held_and_left_out() -> None:
@@ -156,7 +222,7 @@ def test_the_thresholds_of_a_gate_stand_in_columns() -> None:
     long = replace(JUDGED, slice="language=de", threshold=0.955, metric="json_schema")
     point = replace(JUDGED, slice="", method="point", verdict=Verdict.PASS)
     nothing = replace(JUDGED, slice="", rule="max_drop", verdict=Verdict.NOT_APPLICABLE)
-    lines = [COLOR.sub("", text) for text in judgement_lines((long, point, nothing))]
+    lines = [COLOR.sub("", text) for text in judgement_lines(replace(EVIDENCE, judgements=(long, point, nothing)))]
     first, second = (line.index("[") for line in lines[:2])
     assert first == second
     assert lines[2].index("n/a") == len("json_schema ≥ 0.955 where language=de ")

@@ -74,7 +74,7 @@ def test_what_has_not_passed_in_dev_does_not_reach_staging(two: Project) -> None
         (("dev", "stagin"), "there is no environment 'stagin'"),
         (("nothing", "dev"), "there is no environment 'nothing'"),
         (("test", "staging"), "staging is promoted from dev, not from test"),
-        (("dev", "staging", "-e", "dev"), "takes FROM and TO, and no -e"),
+        (("dev", "staging", "-e", "dev"), "no such option '-e'"),
         (("dev",), "missing argument 'TO'"),
     ],
 )

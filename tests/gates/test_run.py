@@ -15,7 +15,7 @@ from llmctl.core.errors import Interrupted, InvalidInput, LlmctlError, ProviderE
 from llmctl.core.evidence import Evidence, Verdict
 from llmctl.core.protocols import ArtifactStore, GateAccess
 from llmctl.core.secrets import Secret
-from llmctl.gates import GateRequest, GateResult, Row, find_cached, read_rows, rejudge, run
+from llmctl.gates import Failures, GateRequest, GateResult, Row, find_cached, read_rows, rejudge, run
 from llmctl.gates.runner import Answer, Target, ask
 from tests.gates.parts import (
     CANARY,
@@ -146,7 +146,28 @@ def test_all_requests_failing_fails(store: ArtifactStore) -> None:
     with serving(always(Reply("down", status=500))) as gateway:
         result = go(request(60, **MATCH, **LIMITS), gateway, store)
     assert [j.verdict for j in result.evidence.judgements] == [Verdict.FAIL] * 3
+    assert result.worst[0].failures == Failures(60, 60, "HTTP 500: down", 60)
     json.dumps(result.evidence.to_json(), allow_nan=False)
+
+
+def test_a_gate_with_known_answers_tells_of_the_requests_that_fail_now(store: ArtifactStore) -> None:
+    down: set[str] = set()
+
+    def script(revision: str, variables: dict[str, Any]) -> Reply:
+        return Reply("down", status=502) if variables["question"] in down else right(revision, variables)
+
+    with serving(script) as gateway:
+        first = go(request(60, **MATCH, **LIMITS), gateway, store)
+        down.update(f"How is {n}?" for n in range(40))
+        second = go(request(60, **MATCH, **LIMITS), gateway, store, [first.evidence])
+    assert first.worst == ()
+    assert second.cached == ("exact_match",)
+    assert [(row.error, row.score) for row in second.worst] == [("HTTP 502: down", 1.0)] * 5
+    assert second.worst[0].failures == Failures(39, 60, "HTTP 502: down", 39)
+    with serving(right) as gateway:  # a gate of answers alone has nothing to say of that run's requests
+        third = go(request(60, **MATCH), gateway, store, [second.evidence])
+    assert third.cached == ("exact_match",)
+    assert third.worst == ()
 
 
 def test_no_rows_is_inconclusive_and_asks_nothing(gateway: Gateway, store: ArtifactStore) -> None:

@@ -174,7 +174,24 @@ def test_doctor_lists_what_is_installed_and_what_of_it_fails(project: PluginProj
     )
     assert "pip uninstall broken-kinds" in remedy
     project.uninstall()
-    assert _plugins(project) == ("ok", "none is installed", "")
+    status, found, remedy = _plugins(project)
+    assert (status, remedy.partition(";")[0]) == ("failed", "Install the package that provides it")
+    assert (
+        found == "llmops.yaml:7:1: unknown key `fts_indexes`; no installed package adds such a section; installed: none"
+    )
+    project.file.write_text(project.file.read_text().partition("fts_indexes")[0])
+    assert _plugins(project) == ("ok", "none is installed, and none is needed", "")
+
+
+def test_doctor_tells_a_kind_that_is_recorded_and_not_installed(project: PluginProject) -> None:
+    project.apply()
+    project.uninstall()
+    text = project.file.read_text()
+    for file in (text, text.partition("fts_indexes")[0]):
+        project.file.write_text(file)
+        status, found, _ = _plugins(project)
+        assert status == "failed"
+        assert found.startswith("no installed package provides the kind 'fts' of fts.faq, recorded in llmctl/dev")
 
 
 def _plugins(project: PluginProject) -> tuple[str, str, str]:

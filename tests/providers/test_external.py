@@ -98,7 +98,7 @@ def test_a_value_that_is_no_key_is_refused_without_showing_it(
         (401, ProviderError, r"refuses the API key \(HTTP 401\)"),
         (403, ProviderError, r"refuses the API key \(HTTP 403\)"),
         (302, ProviderError, "redirects"),
-        (503, TransientError, r"fails \(HTTP 503\)"),
+        (503, TransientError, r"answers HTTP 503"),
     ],
 )
 def test_an_api_that_does_not_let_us_in_changes_nothing(
@@ -115,6 +115,46 @@ def test_an_api_that_does_not_let_us_in_changes_nothing(
 def test_an_api_without_a_list_of_models_will_do(target: LocalTarget, api: FakeApi, op: Op) -> None:
     api.status = 404
     assert target.providers["endpoint"].create(op, KEY, external_spec(api.url)).healthy
+
+
+@pytest.mark.parametrize("body", [b"<html>Sign in</html>", b"", b"[" * 200_000])
+def test_a_page_that_is_no_api_is_refused(target: LocalTarget, api: FakeApi, op: Op, body: bytes) -> None:
+    api.body = body
+    with pytest.raises(ProviderError, match="answers something else than JSON, so it is no API") as caught:
+        target.providers["endpoint"].create(op, KEY, external_spec(api.url))
+    assert "up to and including /v1" in caught.value.hint
+    assert _nothing_changed(target)
+
+
+def test_the_status_asks_what_a_reading_does_not(
+    target: LocalTarget, api: FakeApi, op: Op, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target.providers["endpoint"].create(op, KEY, external_spec(api.url))
+    monkeypatch.delenv("TEST_API_KEY")  # the gateway's secrets hold it
+    assert target.endpoints.ask_external()() == {}
+    assert api.keys_seen == [f"Bearer {CANARY}"] * 2
+    api.body = b"<html>"
+    assert target.endpoints.ask_external()() == {KEY: f"{api.url} answers something else than JSON, so it is no API"}
+    for status, said in ((500, "answers HTTP 500"), (401, "refuses the API key (HTTP 401)"), (404, "")):
+        api.status = status
+        assert target.endpoints.ask_external()() == ({KEY: f"{api.url} {said}"} if said else {})
+    asked = len(api.keys_seen)
+    assert target.providers["endpoint"].read_all().found[KEY].healthy
+    assert len(api.keys_seen) == asked
+    (target.state_folder / "gateway" / "secrets.json").write_text('{"gate_token": "t", "keys": {}}')
+    assert target.endpoints.ask_external()() == {}
+    assert len(api.keys_seen) == asked
+
+
+def test_the_status_waits_for_no_api(target: LocalTarget, api: FakeApi, op: Op) -> None:
+    keys = [Key(f"backup{number}", "a" * 16) for number in range(5)]
+    for key in keys:
+        target.providers["endpoint"].create(op, key, external_spec(api.url))
+    api.silent.set()
+    assert target.endpoints.ask_external()() == dict.fromkeys(keys, "not reachable: no answer in 2 s")
+    api.silent.clear()
+    api.close()
+    assert target.endpoints.ask_external()() == dict.fromkeys(keys, "not reachable: Connection refused")
 
 
 def test_an_api_that_is_not_there_is_a_failure_that_may_pass(target: LocalTarget, op: Op) -> None:

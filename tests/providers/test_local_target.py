@@ -135,6 +135,17 @@ def test_ports_that_were_taken_meanwhile_are_given_up(serving: LocalTarget, op: 
         assert serving.gateway.read().base_url not in ("", url)
 
 
+def test_destroy_leaves_a_link_to_another_disk(target: LocalTarget, project: Path, tmp_path: Path, op: Op) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (project / ".llmctl").symlink_to(disk)
+    target.start(op)
+    assert (disk / "dev" / "supervisord.conf").is_file()
+    target.destroy(op)
+    assert (project / ".llmctl").is_symlink()
+    assert not (disk / "dev").exists()
+
+
 def test_destroy_leaves_nothing(target: LocalTarget, project: Path, op: Op) -> None:
     files, ports = files_below(project), listening()
     target.start(op)

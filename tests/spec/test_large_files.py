@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from llmctl.core import files as core_files
 from llmctl.core.resources import Desired
+from llmctl.core.watch import WATCH
 from llmctl.spec import datasets, files, large_files, rows
 from tests.spec.project import make_project, resolved
 
@@ -86,3 +89,29 @@ def test_a_file_that_was_just_written_is_not_remembered(file: Path, monkeypatch:
     monkeypatch.setattr(core_files, "_SETTLED_NS", 3_600_000_000_000)
     _desired(file)
     assert not _kept(file).exists()
+
+
+def test_who_watches_is_told_of_what_is_read_and_not_of_what_is_remembered(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(file.parent)
+    told: list[tuple[str, int]] = []
+
+    @contextmanager
+    def watch(name: str, size: int) -> Iterator[None]:
+        told.append((name, size))
+        yield
+
+    before = WATCH.set(watch)
+    try:
+        _desired(file)
+        assert ("data/eval.jsonl", (file.parent / "data/eval.jsonl").stat().st_size) in told
+        told.clear()
+        _desired(file)
+        assert told == []
+        monkeypatch.setattr(large_files, "LARGE", 8 << 20)
+        _kept(file).unlink()
+        _desired(file)
+        assert told == []
+    finally:
+        WATCH.reset(before)

@@ -210,7 +210,10 @@ def _steps(workspace: Workspace, request: Request, run: Run) -> tuple[ApplyResul
             end = partial(_effect, run, "target", "destroy", lambda: workspace.target.destroy(op))
             result = run_destroy(run, request.reporter, end, parallelism=request.parallelism)
         else:
+            first = not workspace.target.exists()
             _effect(run, "target", "start", lambda: workspace.target.start(op))
+            if first:
+                workspace.remember()
             result = run_steps(run, request.reporter, parallelism=request.parallelism)
         errors = [r.error for r in result.failed if r.error is not None]
     except LlmctlError as error:

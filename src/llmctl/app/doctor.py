@@ -8,24 +8,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
-from enum import Enum
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import llmctl
 from llmctl import record, spec
+from llmctl.app.checks import Check, Level, Surroundings
+from llmctl.app.local import elsewhere, outdated
+from llmctl.app.planning import moved_port
 from llmctl.app.preflight import why_engine_cannot_load
+from llmctl.app.signing import signing
 from llmctl.app.validate import validate
 from llmctl.app.workspace import Workspace
 from llmctl.core import plugins
 from llmctl.core.errors import InvalidInput, LlmctlError, RecordError
+from llmctl.core.kinds import BY_NAME
 from llmctl.providers.local.layout import Layout, check_owner
 from llmctl.providers.local.wire import free_port, holder, is_free
-from llmctl.record.git import MINIMUM, GitCommand, require_version
+from llmctl.record.git import MINIMUM, require_version
+from llmctl.spec.messages import NONE_ADDS_IT
 from llmctl.spec.source import display_path
 
 PYTHON = (3, 11)
@@ -33,47 +38,6 @@ ENGINE = (2026, 10)
 _LITTLE = 1_000_000_000  # bytes free: less is worth a word
 _SOCKET_PATH = 104  # bytes that macOS allows; Linux allows 108
 _CLOCK_S = 60.0  # clocks of machines that share a record may differ by this much
-
-
-class Level(Enum):
-    """What a check came to."""
-
-    OK = "ok"
-    WARNING = "warning"  # it works, or another command would say so; but look at it
-    FAILED = "failed"  # an apply would not get through
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check: what was found and, when it is not all right, what to do."""
-
-    name: str
-    level: Level
-    found: str
-    remedy: str = ""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What is looked at. Without a project it is the working folder, and ``workspaces`` is empty."""
-
-    folder: Path
-    file: Check
-    workspaces: tuple[Workspace, ...] = ()
-    resolved: tuple[spec.Resolved, ...] = field(default=())
-
-    @property
-    def git(self) -> GitCommand:
-        return GitCommand(self.folder)
-
-    @property
-    def recorded(self) -> tuple[Workspace, ...]:
-        """The workspaces whose record can be looked at; the check of the repository says what is wrong with it."""
-        try:
-            record.open_repository(self.folder)
-        except RecordError:
-            return ()
-        return self.workspaces
 
 
 def doctor(file: str | None, environment: str | None) -> tuple[Check, ...]:
@@ -85,7 +49,7 @@ def doctor(file: str | None, environment: str | None) -> tuple[Check, ...]:
         ("plug-ins", _plugins),
         ("git", _git),
         ("identity", _identity),
-        ("signing", _signing),
+        ("signing", signing),
         ("repository", _repository),
         ("file", lambda around: around.file),
         ("variables", _variables),
@@ -93,6 +57,7 @@ def doctor(file: str | None, environment: str | None) -> tuple[Check, ...]:
         ("disk", _disk),
         ("sockets", _sockets),
         ("ports", _ports),
+        ("gateway", _gateway),
         ("clock", _clock),
         ("locks", _locks),
         ("pulumi", _pulumi),
@@ -130,7 +95,8 @@ def _surroundings(file: str | None, environment: str | None) -> Surroundings:
         where = f"{errors[0].where}: " if errors[0].where else ""
         remedy = ("" if more else errors[0].hint) or "`llmctl validate` shows it in its place."
         found = Check("file", Level.FAILED, f"{where}{errors[0].summary}{more}", remedy)
-        return Surroundings(Path(os.path.abspath(path)).parent, found)
+        foreign = next((f"{d.where}: {d.summary}" for d in errors if NONE_ADDS_IT in d.hint), "")
+        return Surroundings(Path(os.path.abspath(path)).parent, found, foreign=foreign)
     if warnings:
         found = Check("file", Level.WARNING, warnings[0].summary, "`llmctl validate` shows where.")
     else:
@@ -164,15 +130,34 @@ def _engine(around: Surroundings) -> Check:
     return Check("engine", Level.OK, f"xllamacpp {version}, and its libraries load")
 
 
-def _plugins(_: Surroundings) -> Check:
+def _plugins(around: Surroundings) -> Check:
     """The kinds that other packages add. One that fails stops the commands for projects that use any."""
-    found = plugins.look()[0]
+    found, usable = plugins.look()
     names = ", ".join(f"{each.kind} ({each.package} {each.version})" for each in found if not each.problem)
     for each in found:
         if each.problem:
             what = f"{each.kind} ({each.package} {each.version}) cannot be used: {' '.join(each.problem.split())}"
             return Check("plug-ins", Level.WARNING, f"{what}; usable: {names or 'none'}", each.remedy)
-    return Check("plug-ins", Level.OK, names or "none is installed")
+    if missing := _missing(around, {*BY_NAME, *usable}):
+        remedy = "Install the package that provides it; its entry point is in the group `llmctl.kinds`."
+        return Check("plug-ins", Level.FAILED, f"{missing}; installed: {names or 'none'}", remedy)
+    return Check("plug-ins", Level.OK, names or "none is installed, and none is needed")
+
+
+def _missing(around: Surroundings, known: Collection[str]) -> str:
+    """What the record or the file needs that no package has; "" for nothing. Of a record that cannot be read
+    other checks tell."""
+    with suppress(RecordError):
+        repository = record.open_repository(around.folder)
+        projects = {w.environment.name: w.document.project for w in around.workspaces}
+        for name in projects or record.recorded_environments(repository):
+            state = record.Reader(repository, name).state()
+            address = next((a for a in sorted(state.resources) if a.kind not in known), None)
+            if address and projects.get(name) in (None, state.project):
+                return (
+                    f"no installed package provides the kind {address.kind!r} of {address}, recorded in llmctl/{name}"
+                )
+    return f"{around.foreign}; no installed package adds such a section" if around.foreign else ""
 
 
 def _git(around: Surroundings) -> Check:
@@ -185,47 +170,6 @@ def _identity(around: Surroundings) -> Check:
     who = around.git.line("var", "GIT_COMMITTER_IDENT").rsplit(" ", 2)[0]
     around.git.line("var", "GIT_AUTHOR_IDENT")
     return Check("identity", Level.OK, who)
-
-
-def _signing(around: Surroundings) -> Check:
-    """Whether what signs is there, when commits are to be signed. Nothing is signed: it could ask for a password."""
-    if _config(around.git, "commit.gpgsign", "--type=bool") != "true":
-        return Check("signing", Level.OK, "commits are not signed (commit.gpgsign is off)")
-    form = _config(around.git, "gpg.format") or "openpgp"
-    fallback = {"openpgp": "gpg", "ssh": "ssh-keygen", "x509": "gpgsm"}.get(form, "gpg")
-    named = _config(around.git, f"gpg.{form}.program") or (_config(around.git, "gpg.program") if form != "ssh" else "")
-    program, key = shutil.which(named or fallback), _config(around.git, "user.signingkey")
-    remedy = "Set user.signingkey to a key that is there, or `git config commit.gpgsign false`."
-    if program is None:
-        text = f"commit.gpgsign is on, and {named or fallback} is not installed"
-        return Check("signing", Level.FAILED, text, f"Install it, or `git config commit.gpgsign false`. {remedy}")
-    if form == "ssh":
-        return _ssh_key(key, _config(around.git, "gpg.ssh.defaultKeyCommand"), remedy)
-    wanted = key or around.git.line("var", "GIT_COMMITTER_IDENT").rsplit(" ", 2)[0]
-    found = subprocess.run(
-        [program, "--batch", "--list-secret-keys", "--", wanted],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )
-    if found.returncode:
-        return Check("signing", Level.FAILED, f"commit.gpgsign is on, and there is no secret key of {wanted}", remedy)
-    return Check("signing", Level.OK, f"{form} with the key of {wanted}")
-
-
-def _ssh_key(key: str, command: str, remedy: str) -> Check:
-    if key.startswith(("key::", "ssh-")) or (command and not key):
-        return Check("signing", Level.OK, "ssh, with a key of the agent")
-    if not key:
-        return Check("signing", Level.FAILED, "commit.gpgsign is on, and user.signingkey is not set", remedy)
-    if not Path(key).expanduser().is_file():
-        return Check("signing", Level.FAILED, f"commit.gpgsign is on, and there is no key {key}", remedy)
-    return Check("signing", Level.OK, f"ssh with {key}")
-
-
-def _config(git: GitCommand, name: str, *options: str) -> str:
-    return git.line("config", *options, "--get", name, accept=(0, 1))
 
 
 def _repository(around: Surroundings) -> Check:
@@ -332,13 +276,29 @@ def _ports(around: Surroundings) -> Check:
         port = workspace.environment.gateway_port
         if not port:
             continue
-        served = workspace.target.gateway.read().base_url.endswith(f":{port}")
-        if not served and not is_free(port):
+        if workspace.target.port_is_taken():
             text = f"port {port} of environment {workspace.environment.name} is taken by {holder(port)}"
             return Check("ports", Level.FAILED, text, "End that process, or choose another `gateway.port`.")
-        said.append(f"{port} {'serves' if served else 'is free'} ({workspace.environment.name})")
+        said.append(f"{port} {'is free' if is_free(port) else 'serves'} ({workspace.environment.name})")
     free_port()
     return Check("ports", Level.OK, ", ".join(said) or "there are free ones on 127.0.0.1")
+
+
+def _gateway(around: Surroundings) -> Check:
+    """What a plan warns of, where a gateway runs, and what other work trees of the repository run."""
+    said, repositories = [], around.recorded
+    for workspace in around.workspaces:
+        reading = workspace.target.gateway.read()
+        if reading.unreadable:
+            remedy = "`llmctl logs` may say why; `llmctl local stop` and then `llmctl local start` renew it."
+            return Check("gateway", Level.WARNING, f"{workspace.environment.name}: {reading.unreadable}", remedy)
+        notes = [*outdated(reading), *moved_port(workspace, reading)]
+        notes += elsewhere(workspace) if workspace in repositories else ()
+        if notes:
+            return Check("gateway", Level.WARNING, notes[0].summary, notes[0].hint)
+        if workspace.target.exists():
+            said.append(f"{workspace.environment.name} {'serves' if reading.running else 'is stopped'}")
+    return Check("gateway", Level.OK, ", ".join(said) or "nothing is applied here yet")
 
 
 def _clock(around: Surroundings) -> Check:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -11,8 +13,9 @@ from time import monotonic
 from llmctl import __version__
 from llmctl.app.workspace import Workspace
 from llmctl.core.diagnostics import Diagnostic, Severity
-from llmctl.core.errors import InvalidInput
+from llmctl.core.errors import InvalidInput, LlmctlError
 from llmctl.core.protocols import GatewayReading, Op
+from llmctl.providers.local import LocalTarget
 from llmctl.record import Lock
 
 _POLL_S = 0.2
@@ -60,6 +63,38 @@ def outdated(gateway: GatewayReading) -> tuple[Diagnostic, ...]:
             Severity.WARNING,
             hint="`llmctl local stop` and then `llmctl local start` renew it; nobody is answered in between.",
         ),
+    )
+
+
+def elsewhere(workspace: Workspace) -> tuple[Diagnostic, ...]:
+    """Other work trees of this repository in which the environment runs, or was applied when nothing is here.
+
+    Work trees share the record, and not ``.llmctl``. Git is asked only when there are several.
+    """
+    repository, environment = workspace.repository, workspace.environment
+    if not (repository.common_dir / "worktrees").is_dir():
+        return ()
+    below = os.path.relpath(os.path.realpath(workspace.root), repository.work_tree)
+    told = repository.git.run("worktree", "list", "--porcelain", "-z").decode(errors="surrogateescape").split("\0")
+    trees = [Path(line.removeprefix("worktree ")) for line in told if line.startswith("worktree ")]
+    here = workspace.target.exists()
+    found = []
+    for folder in (tree / below for tree in trees if tree != repository.work_tree):
+        other = LocalTarget(folder, workspace.document.project, environment)
+        with suppress(OSError, LlmctlError):  # a folder of somebody else
+            runs = other.is_up()
+            if runs or (not here and other.exists()):
+                found.append(_also_in(folder, environment.name, runs=runs))
+    return tuple(found)
+
+
+def _also_in(folder: Path, environment: str, *, runs: bool) -> Diagnostic:
+    place = os.path.normpath(folder)
+    return Diagnostic(
+        f"{environment} {'runs' if runs else 'was applied'} in {place}, another work tree of this repository",
+        Severity.WARNING,
+        hint=f"Both share one record, and each has processes of its own: what is done here is recorded for both. "
+        f"Work in {place}, or give this work tree an environment of another name.",
     )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from llmctl import gates, live, spec
-from llmctl.app.local import outdated
+from llmctl import gates, spec
+from llmctl.app.local import elsewhere, outdated
 from llmctl.app.policies import judge, today, untold
 from llmctl.app.promotion import missing_promotions, readers
 from llmctl.app.workspace import Workspace
@@ -16,6 +16,7 @@ from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic, Severity
 from llmctl.core.errors import InvalidInput, RecordError
 from llmctl.core.evidence import Evidence
+from llmctl.core.protocols import GatewayReading
 from llmctl.core.resources import Desired, RecordState, Resource
 from llmctl.core.secrets import SecretRef
 from llmctl.plan import GateForecast, Plan, as_recorded, build_plan
@@ -26,8 +27,9 @@ from llmctl.spec.suggestions import suggestion
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What narrows or widens a plan. ``targets`` are addresses as the user wrote them, empty for everything;
-    ``base`` is a git revision whose gates and policies judge too; ``promote_from`` an environment in which
-    artifact revisions must have passed, beside the one that the file may name."""
+    ``base`` is a git revision whose policies judge too, and with whose gates those of the file are compared;
+    ``promote_from`` an environment in which artifact revisions must have passed, beside the one that the file may
+    name."""
 
     targets: tuple[str, ...] = ()
     base: str = ""
@@ -65,7 +67,8 @@ def plan_for(
     """Plan any desired state: the file's, an earlier entry's (rollback), or none at all (destroy)."""
     recorded = workspace.recorded()
     seen = None if offline else workspace.read_live(desired, recorded)
-    notes = [*warnings, *_unfinished(workspace), *_moved_port(workspace, seen)]
+    notes = [*warnings, *_unfinished(workspace), *moved_port(workspace, seen.gateway if seen else None)]
+    notes += elsewhere(workspace) if seen else ()
     notes += outdated(seen.gateway) if seen and action != "destroy" else ()
     if seen is not None and action != "destroy":
         _refuse_if_live_is_ahead(workspace, recorded)
@@ -160,10 +163,10 @@ def _unfinished(workspace: Workspace) -> list[Diagnostic]:
     return []
 
 
-def _moved_port(workspace: Workspace, seen: live.LiveState | None) -> list[Diagnostic]:
+def moved_port(workspace: Workspace, gateway: GatewayReading | None) -> list[Diagnostic]:
     """A gateway's port is no resource: clients hold on to it, so it moves only when the gateway is started."""
     port = workspace.environment.gateway_port
-    there = urlsplit(seen.gateway.base_url).port if seen and seen.gateway.running else None
+    there = urlsplit(gateway.base_url).port if gateway and gateway.running else None
     if not port or there in (None, port):
         return []
     return [

@@ -5,11 +5,29 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from llmctl.app.workspace import Workspace
+from llmctl import spec
+from llmctl.app.workspace import Workspace, open_workspace
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.errors import InvalidInput, StalePlan
 from llmctl.plan import Plan, SavedPlan, moved, plan_digest, read_plan
+
+
+def workspace_of(plan_file: Path, file: str | None, environment: str | None) -> Workspace:
+    """What a saved plan is to be applied in: the environment that was asked for, or else the plan's own.
+
+    Raises ``StalePlan`` when the file no longer has the plan's own, ``InvalidInput`` as ``open_workspace`` does.
+    """
+    saved = read_plan(plan_file)
+    try:
+        return open_workspace(file, environment or saved.environment)
+    except InvalidInput:
+        document = spec.load(spec.find_file(file, Path.cwd()))
+        own = environment in (None, saved.environment) and document.project == saved.project
+        if own and saved.environment not in document.environments:
+            gone = f"environment {saved.environment}: the file does not have it any more"
+            raise _stale(plan_file, [gone]) from None
+        raise
 
 
 def read_for(workspace: Workspace, file: Path, declared: Collection[Address]) -> SavedPlan:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from llmctl import live
-from llmctl.app.local import outdated
+from llmctl.app.local import elsewhere, outdated
 from llmctl.app.planning import in_progress, plan_for
 from llmctl.app.workspace import Workspace
 from llmctl.core.address import Address
@@ -33,7 +33,7 @@ class RouteStatus:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """An endpoint revision as it was read back."""
+    """An endpoint revision as it was read back; a hosted API as it answered just now."""
 
     key: Key
     healthy: bool
@@ -73,6 +73,7 @@ class Status:
     base_url: str
     gateway: str  # "serving", "down" or why it cannot be read
     gateway_note: str  # that it runs the program of another llmctl, "" when it does not
+    elsewhere: str  # that it runs in another work tree of the repository, "" when it does not
     routes: tuple[RouteStatus, ...]
     endpoints: tuple[EndpointStatus, ...]
     resources: tuple[ResourceStatus, ...]
@@ -84,8 +85,9 @@ class Status:
 
 
 def status(workspace: Workspace) -> Status:
-    """Read everything, decide nothing."""
+    """Read everything, decide nothing. Hosted APIs are asked, which a plan does not do."""
     state = workspace.recorded()
+    asked = workspace.target.endpoints.ask_external()
     seen = workspace.read_live(state)
     observed = observe(state, seen, frozenset())
     working, interrupted = in_progress(workspace)
@@ -97,8 +99,9 @@ def status(workspace: Workspace) -> Status:
         base_url=gateway.base_url,
         gateway=gateway.unreadable or ("serving" if gateway.running else "down"),
         gateway_note="".join(f"{d.summary}: {d.hint}" for d in outdated(gateway)),
+        elsewhere=" ".join(f"{d.summary}: {d.hint}" for d in elsewhere(workspace)),
         routes=tuple(_routes(state, seen)),
-        endpoints=tuple(_endpoints(state, seen)),
+        endpoints=tuple(_endpoints(state, seen, asked())),
         resources=tuple(_resources(state, seen)),
         processes=tuple(
             Process(p.name, p.pid, p.state.value, p.uptime, p.detail) for p in workspace.target.processes()
@@ -143,7 +146,7 @@ def _version(state: RecordState, kind: str, name: str, revision: str) -> str:
     return f" v{recorded.revisions.index(revision) + 1}"
 
 
-def _endpoints(state: RecordState, seen: live.LiveState) -> list[EndpointStatus]:
+def _endpoints(state: RecordState, seen: live.LiveState, troubles: Mapping[Key, str]) -> list[EndpointStatus]:
     reading = seen.readings.get("endpoint")
     found = dict(reading.found) if reading else {}
     used = endpoint_keys(state.resources)
@@ -152,7 +155,9 @@ def _endpoints(state: RecordState, seen: live.LiveState) -> list[EndpointStatus]
         there = found.get(key)
         unreadable = seen.unreadable("endpoint", key)
         detail = there.detail if there else unreadable.summary if unreadable else "does not run"
-        rows.append(EndpointStatus(key, bool(there and there.healthy), key in used, detail))
+        trouble = troubles.get(key, "")
+        healthy = bool(there and there.healthy and not trouble)
+        rows.append(EndpointStatus(key, healthy, key in used, trouble or detail))
     return rows
 
 

@@ -43,6 +43,14 @@ class Workspace:
         remembered.keep(self.document, found, self._basis)
         return found
 
+    def remember(self) -> None:
+        """Keep once more what the file resolved to, if this command read it: before the first apply there was no
+        place for it."""
+        found: spec.Resolved | None = self.__dict__.get("resolved")
+        if found is not None and self._known is None:
+            self.document.parsed.files.keep()
+            remembered.keep(self.document, found, self._basis)
+
     @cached_property
     def repository(self) -> record.Repository:
         return record.open_repository(self.root)

@@ -35,6 +35,7 @@ class Effects:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.traffic = Traffic(run)
+        self._proven = {(step.route, step.revision) for step in run.plan.steps if isinstance(step, RunGate)}
 
     def allowed_s(self, step: Step) -> float:
         """How long a step may take, all its tries together, in seconds."""
@@ -105,7 +106,8 @@ class Effects:
             case Promote():
                 return self._record_promote(step)
             case Stage():
-                return f"reachable as {step.address.name}@{step.revision} for the gate"
+                purpose = " for the gate" if (step.address, step.revision) in self._proven else ""
+                return f"reachable as {step.address.name}@{step.revision}{purpose}"
             case Shift():
                 return split(step)
             case Retire():

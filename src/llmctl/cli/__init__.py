@@ -139,6 +139,11 @@ def main() -> NoReturn:
             stream.reconfigure(errors=FALLBACK)
         elif isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="replace")
+    if sys.stderr is not None and sys.stderr.isatty():
+        from llmctl.cli.views.reading import told
+        from llmctl.core.watch import WATCH
+
+        WATCH.set(told)
     try:
         result = cli.main(prog_name="llmctl", standalone_mode=False)
         code = result if isinstance(result, int) else 0

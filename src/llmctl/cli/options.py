@@ -23,37 +23,43 @@ def _no_color(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         ctx.color = False
 
 
+_no_color_option = click.option(
+    "--no-color",
+    is_flag=True,
+    envvar="LLMCTL_NO_COLOR",
+    expose_value=False,
+    callback=_no_color,
+    help="Plain text, also on a terminal.",
+)
+
+_environment_option = click.option(
+    "-e",
+    "--env",
+    "environment",
+    metavar="ENV",
+    envvar="LLMCTL_ENV",
+    shell_complete=environments,
+    help="Environment; needed when the file has several.",
+)
+
+_file_option = click.option(
+    "-f",
+    "--file",
+    metavar="FILE",
+    type=click.Path(),
+    envvar="LLMCTL_FILE",
+    help="The file; default: llmops.yaml here or in a parent folder.",
+)
+
+
 def project_options(function: F) -> F:
     """``-f FILE``, ``-e ENV``, ``--no-color``."""
-    for option in (
-        click.option(
-            "--no-color",
-            is_flag=True,
-            envvar="LLMCTL_NO_COLOR",
-            expose_value=False,
-            callback=_no_color,
-            help="Plain text, also on a terminal.",
-        ),
-        click.option(
-            "-e",
-            "--env",
-            "environment",
-            metavar="ENV",
-            envvar="LLMCTL_ENV",
-            shell_complete=environments,
-            help="Environment; needed when the file has several.",
-        ),
-        click.option(
-            "-f",
-            "--file",
-            metavar="FILE",
-            type=click.Path(),
-            envvar="LLMCTL_FILE",
-            help="The file; default: llmops.yaml here or in a parent folder.",
-        ),
-    ):
-        function = option(function)
-    return function
+    return _file_option(_environment_option(_no_color_option(function)))
+
+
+def file_options(function: F) -> F:
+    """``-f FILE``, ``--no-color``: for a command whose arguments name the environments."""
+    return _file_option(_no_color_option(function))
 
 
 def choosing(file: str | None, workspace: Workspace) -> str:

@@ -17,6 +17,7 @@ import click
 from llmctl.app.applying import Request, apply
 from llmctl.app.planning import Scope
 from llmctl.app.rollback import LAST_GOOD
+from llmctl.app.saved_plan import workspace_of
 from llmctl.app.workspace import open_workspace
 from llmctl.apply import PARALLELISM, Collected
 from llmctl.cli.options import choosing
@@ -27,7 +28,7 @@ from llmctl.cli.views.summary import outcome_json, render_summary
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.errors import InvalidInput
 from llmctl.core.signals import HEAR_S
-from llmctl.plan import Plan, read_plan
+from llmctl.plan import Plan
 
 _FINISHING = "Interrupted: finishing or undoing the steps in hand, then recording what happened …"
 _QUESTIONS = {"apply": "Apply this to {}?", "destroy": "Destroy all this in {}?", "rollback": "Roll {} back like this?"}
@@ -56,9 +57,7 @@ def run(
     if plan_file is not None and targets:
         hint = "Plan with `llmctl plan --target ADDRESS --out FILE`, and apply that file without --target."
         raise InvalidInput([Diagnostic("a saved plan is applied as it is, --target cannot narrow it", hint=hint)])
-    if plan_file is not None and environment is None:
-        environment = read_plan(plan_file).environment
-    workspace = open_workspace(file, environment)
+    workspace = workspace_of(plan_file, file, environment) if plan_file else open_workspace(file, environment)
     if rollback and rollback_to is None:
         rollback_to = LAST_GOOD
     if as_json and not yes:

@@ -26,7 +26,8 @@ _MOST = 128 << 20
 class CacheFile:
     """One file of the cache of the project in ``root``.
 
-    Nothing is kept until there is a ``.llmctl``: before the first apply a plan leaves no trace.
+    Nothing is kept until there is a ``.llmctl``: before the first apply a plan leaves no trace. Nothing is kept or
+    read through a link either: ``.llmctl`` itself may be one to another disk, ``.cache`` in it and its files not.
     """
 
     def __init__(self, root: Path, name: str) -> None:
@@ -34,6 +35,8 @@ class CacheFile:
 
     def read(self) -> bytes:
         """What was kept, b"" for nothing. What is no regular file, or a huge one, was never kept."""
+        if not self._is_ours():
+            return b""
         with suppress(OSError), open(self._path, "rb", opener=_opened_at_once) as file:
             status = os.fstat(file.fileno())
             if stat.S_ISREG(status.st_mode) and status.st_size <= _MOST:
@@ -46,15 +49,23 @@ class CacheFile:
             return
         folder = self._path.parent
         with suppress(OSError):
-            if not folder.is_dir():
+            if not os.path.lexists(folder):
                 folder.mkdir(mode=0o700)  # fails without a `.llmctl`
-            write_atomic(self._path, data, durable=False)
+            if self._is_ours():
+                write_atomic(self._path, data, durable=False)
 
     def forget(self) -> None:
+        if self._is_ours():
+            with suppress(OSError):
+                self._path.unlink()
+
+    def _is_ours(self) -> bool:
+        """Whether the folder is there, and is one: a link may have come with a clone, and points anywhere."""
         with suppress(OSError):
-            self._path.unlink()
+            return stat.S_ISDIR(os.lstat(self._path.parent).st_mode)
+        return False
 
 
 def _opened_at_once(path: str, flags: int) -> int:
     """A pipe would be waited for until somebody writes to it."""
-    return os.open(path, flags | os.O_NONBLOCK)
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)

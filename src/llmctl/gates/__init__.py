@@ -7,13 +7,14 @@ from llmctl.gates.audit import rejudge
 from llmctl.gates.gate import run
 from llmctl.gates.keys import evidence_key, find_cached
 from llmctl.gates.metrics import METRICS, versions
-from llmctl.gates.request import GateRequest, GateResult, Limits, Row, RowReport, limits_of, spec_findings
+from llmctl.gates.request import Failures, GateRequest, GateResult, Limits, Row, RowReport, limits_of, spec_findings
 from llmctl.gates.rows import ScoredRow, read_rows
 from llmctl.gates.sizes import too_small
 from llmctl.gates.slices import slice_counts
 
 __all__ = [
     "METRICS",
+    "Failures",
     "GateRequest",
     "GateResult",
     "Limits",

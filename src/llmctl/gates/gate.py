@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from llmctl.gates.judging import judgements
 from llmctl.gates.keys import evidence_key, find_cached
 from llmctl.gates.metrics import METRICS, versions
 from llmctl.gates.request import (
+    REQUEST_TIMEOUT_S,
+    Failures,
     GateRequest,
     GateResult,
     Row,
@@ -86,7 +89,7 @@ def run(
     known: Sequence[Evidence],
     *,
     concurrency: int = 16,
-    request_timeout_s: float = 60.0,
+    request_timeout_s: float = REQUEST_TIMEOUT_S,
     run_timeout_s: float = 1800.0,
     resume: Path | None = None,
     progress: Callable[[int, int], None],
@@ -192,7 +195,8 @@ def _as_known(request: GateRequest, cached: _Known) -> GateResult:
         judgements=judged,
         verdict=overall(j.verdict for j in judged),
     )
-    rows = [cached.rows[row.id] for row in request.rows]
+    # Whose requests failed in that run is nothing to a gate that does not measure requests.
+    rows = [replace(cached.rows[row.id], error="") for row in request.rows]
     return GateResult(evidence, _worst(request, rows), request.quality)
 
 
@@ -293,7 +297,11 @@ def _losing(request: GateRequest, rows: Sequence[ScoredRow]) -> list[ScoredRow]:
 
 
 def _worst(request: GateRequest, rows: Sequence[ScoredRow]) -> tuple[RowReport, ...]:
+    """Rows that failed or lost points, worst first."""
     asked = {row.id: row for row in request.rows}
+    failures = _failures(rows)
+    reached = {row.id: 0.0 if row.error else _total(request, row) for row in rows}
+    worst = sorted((row for row in rows if reached[row.id] < 1), key=lambda row: reached[row.id])
     return tuple(
         RowReport(
             id=row.id,
@@ -302,6 +310,16 @@ def _worst(request: GateRequest, rows: Sequence[ScoredRow]) -> tuple[RowReport, 
             answer=row.answer,
             score=_total(request, row),
             error=row.error,
+            failures=failures,
         )
-        for row in _losing(request, rows)[:_WORST]
+        for row in worst[:_WORST]
     )
+
+
+def _failures(rows: Sequence[ScoredRow]) -> Failures | None:
+    """What became of this run's requests; None when all were answered."""
+    reasons = Counter(row.error for row in rows if row.error)
+    if not reasons:
+        return None
+    reason, alike = reasons.most_common(1)[0]
+    return Failures(reasons.total(), sum(row.latency_ms is not None for row in rows), reason, alike)

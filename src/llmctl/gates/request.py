@@ -68,8 +68,20 @@ class GateRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Failures:
+    """The requests of one run that got no answer: ``failed`` of ``asked``, ``alike`` of them for ``reason``,
+    which is the commonest."""
+
+    failed: int
+    asked: int
+    reason: str
+    alike: int
+
+
+@dataclass(frozen=True, slots=True)
 class RowReport:
-    """One row for the screen only: it holds texts."""
+    """One row for the screen only: it holds texts. ``failures`` is what became of the requests of its whole run,
+    None when all were answered."""
 
     id: str
     inputs: Mapping[str, Json]
@@ -77,17 +89,22 @@ class RowReport:
     answer: str
     score: float
     error: str = ""
+    failures: Failures | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """``worst`` are at most five rows that lost points, worst first; ``cached`` names the metrics whose
+    """``worst`` are at most five rows that failed or lost points, worst first; ``cached`` names the metrics whose
     figures are those of known evidence; ``taken_over`` counts the answers of an earlier run that was cut short."""
 
     evidence: Evidence
     worst: tuple[RowReport, ...] = ()
     cached: tuple[str, ...] = ()
     taken_over: int = 0
+
+
+#: How long a request may take where a gate's spec, being older, does not say.
+REQUEST_TIMEOUT_S = 60.0
 
 
 class Limits(TypedDict, total=False):

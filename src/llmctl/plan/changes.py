@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from llmctl.core.address import Address
+from llmctl.core.digests import Json
 from llmctl.core.kinds import Role, kind_of
 from llmctl.core.resources import Desired, Key, Recorded, RecordState, Resource
 from llmctl.core.steps import Action
@@ -88,7 +89,7 @@ def _change(want: Resource, was: Recorded | None, compared: _Compared) -> Resour
     else:
         before = with_new_names(address, was.spec, compared.moves)
         if not _same_serving(want, before) or (want.revision != was.revision and before == was.spec):
-            action, reason = _new_revision(want, was, before)
+            action, reason = _new_revision(want, was, before, compared)
         elif want.spec == before:
             action, reason = _followed(was, compared, origin)
         else:
@@ -117,13 +118,17 @@ def _followed(was: Recorded, compared: _Compared, origin: Address | None) -> tup
     """Nothing differs but names: its own, or those of what it needs."""
     if origin is not None:
         return Action.MOVE, ""
+    return Action.UPDATE, _renames(was, compared) or "what it needs is declared otherwise"
+
+
+def _renames(was: Recorded, compared: _Compared) -> str:
+    """The renames that a resource follows, "" when there are none."""
     told = [
         f"{old} to {new}"
         for old, new in compared.moves
-        if old in was.needs or with_new_names(was.address, was.spec, [(old, new)]) != was.spec
+        if new != was.address and (old in was.needs or with_new_names(was.address, was.spec, [(old, new)]) != was.spec)
     ]
-    named = ", ".join(sorted(told))
-    return Action.UPDATE, f"follows the rename of {named}" if named else "what it needs is declared otherwise"
+    return f"follows the rename of {', '.join(sorted(told))}" if told else ""
 
 
 def _creation(want: Resource, live: LiveState | None) -> tuple[Action, str]:
@@ -134,7 +139,7 @@ def _creation(want: Resource, live: LiveState | None) -> tuple[Action, str]:
     return Action.CREATE, "newly declared"
 
 
-def _new_revision(want: Resource, was: Recorded, before: dict[str, object]) -> tuple[Action, str]:
+def _new_revision(want: Resource, was: Recorded, before: dict[str, Json], compared: _Compared) -> tuple[Action, str]:
     version = next_version(was, want.revision)
     back = ""
     if want.revision in was.revisions:
@@ -143,7 +148,16 @@ def _new_revision(want: Resource, was: Recorded, before: dict[str, object]) -> t
     differ = [f for f in kind.serving if want.spec.get(f) != before.get(f)]
     what = ", ".join(dict.fromkeys(_SAID.get(field, field) for field in differ)) + " changed"
     action = Action.REPLACE if kind.role in (Role.DEPLOYMENT, Role.ROUTE) else Action.UPDATE
+    if differ == ["chain_revisions"] and want.spec["chain_revisions"] == _chain_under_new_names(before, compared):
+        what = _renames(was, compared) or what
     return action, f"{what if differ else 'this version of llmctl tells its revisions otherwise'}{back}"
+
+
+def _chain_under_new_names(before: dict[str, Json], compared: _Compared) -> list[str]:
+    """A route's chain where only the names of its endpoints are others; such a route gets a new revision yet."""
+    new = {old.name: to.name for old, to in compared.moves if old.kind == "endpoint"}
+    links = [text.partition("@") for text in before.get("chain_revisions") or ()]
+    return [f"{new.get(name, name)}@{revision}" for name, _, revision in links]
 
 
 #: How a serving field is called when it is the reason of a change.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,17 @@ def load_plan(path: Path) -> Plan:
     Raises ``InvalidInput`` as ``read_plan`` does.
     """
     return _read(path, _plan, "shown")
+
+
+def may_replace(path: Path) -> bool:
+    """Whether a plan may be saved here: no file is there, or an empty one, or a plan, of whatever format."""
+    if not os.path.isfile(path):  # what is there and is no file, such as /dev/stdout, is not read
+        return True
+    try:
+        content = path.read_bytes()
+        return not content or {"format", "steps"} <= json.loads(content).keys()
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def _read(path: Path, build: Callable[[Mapping[str, Json]], T], use: str) -> T:

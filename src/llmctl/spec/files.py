@@ -142,9 +142,14 @@ class Files:
         if kept is not None:
             with suppress(*NONSENSE):  # it was damaged
                 return form.read(kept)
-        found = look()
+        with self._large.watched(path, status):
+            found = look()
         self._large.put(path, status, what, form.write(found))
         return found
+
+    def keep(self) -> None:
+        """Keep once more what is known of large files: before the first apply there was no place for it."""
+        self._large.keep()
 
     def facts(self, source: str) -> FileFacts:
         """Find a file and take its digest; raises ``FileRefused``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Hashable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from llmctl import __version__
 from llmctl.core.cache import NONSENSE, CacheFile
 from llmctl.core.digests import Json
 from llmctl.core.files import is_settled, stamp
+from llmctl.core.watch import WATCH
+from llmctl.spec.source import display_path
 
 #: Bytes; a smaller file is read again faster than it would be worth a place here.
 LARGE = 8 << 20
@@ -40,8 +42,17 @@ class LargeFiles:
         if entry is None or entry["stamp"] != stamp(status):
             entry = self._entries[str(path)] = {"stamp": stamp(status), "found": {}}
         entry["found"][repr(what)] = found
+        self.keep()
+
+    def watched(self, path: Path, status: os.stat_result) -> AbstractContextManager[None]:
+        """Entered while a file is read: of a large one somebody may want to know."""
+        return WATCH.get()(display_path(path), status.st_size) if status.st_size >= LARGE else nullcontext()
+
+    def keep(self) -> None:
+        """Write down what is known."""
         files = {name: entry for name, entry in self._entries.items() if os.path.exists(name)}
-        self._kept.keep(json.dumps({"by": __version__, "files": files}).encode())
+        if files:
+            self._kept.keep(json.dumps({"by": __version__, "files": files}).encode())
 
     @cached_property
     def _entries(self) -> dict[str, Json]:

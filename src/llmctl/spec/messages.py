@@ -72,6 +72,10 @@ def _place(owner: type[Shape]) -> str:
     return next((_PLACES[shape] for shape in owner.__mro__ if shape in _PLACES), "")
 
 
+#: In the hint of a key at the top of the file that may be the section of a package that is not installed.
+NONE_ADDS_IT = "a package that adds kinds can add a section, and none that is installed adds this one"
+
+
 def unknown_key(report: Report, owner: type[Shape], location: Location) -> None:
     """Report a key that its map does not know: reserved, misspelt, or from elsewhere."""
     key = str(location[-1])
@@ -81,7 +85,7 @@ def unknown_key(report: Report, owner: type[Shape], location: Location) -> None:
     known = {*owner.known_keys(), *(known_sections() if owner is FileShape else ())}
     hint = suggestion(key, known, "known keys here")
     if owner is FileShape and not hint.startswith("did you mean"):
-        hint += "; a package that adds kinds can add a section, and none that is installed adds this one"
+        hint += f"; {NONE_ADDS_IT}"
     report.error(location, f"unknown key `{key}`", hint=hint, at_key=True)
 
 

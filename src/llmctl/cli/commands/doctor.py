@@ -25,7 +25,8 @@ def command(file: str | None, environment: str | None, as_json: bool) -> int:
       llmctl doctor
       llmctl doctor -e dev --json
     """
-    from llmctl.app.doctor import Level, doctor
+    from llmctl.app.checks import Level
+    from llmctl.app.doctor import doctor
 
     checks = doctor(file, environment)
     failed = sum(check.level is Level.FAILED for check in checks)

@@ -16,6 +16,7 @@ from llmctl.cli.options import choosing, json_option, project_options, target_op
 from llmctl.core.exits import ExitCode
 
 if TYPE_CHECKING:
+    from llmctl.core.address import Address
     from llmctl.plan import Plan
 
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     "--explain", metavar="ADDRESS", shell_complete=addresses, help="All that the plan says of one resource, and why."
 )
 @target_option
-@click.option("--base", metavar="REF", help="Gates and policies of this git revision judge too.")
+@click.option("--base", metavar="REF", help="Policies of this git revision judge too; gates are compared with it.")
 @click.option("--out", metavar="PATH", type=click.Path(dir_okay=False, path_type=Path), help="Save the plan for apply.")
 @click.option("--offline", is_flag=True, help="Do not read what runs; such a plan cannot be applied.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when there is something to do.")
@@ -51,7 +52,8 @@ def command(
 
     Compares llmops.yaml with the record (change) and what runs with the record (drift). Nothing is
     changed. A gate or policy that asks for less is marked; with --base it is compared with a git
-    revision, for example the branch that a pull request goes to.
+    revision too, for example the branch that a pull request goes to, and that revision's policies
+    judge as well.
 
     With FILE (from --out) that saved plan is shown as it was made, and nothing else is read.
 
@@ -74,6 +76,8 @@ def command(
         notice = saved_notice(saved, made, made_at)
         click.echo(_shown(made, made_at, explain, notice, as_json=as_json, markdown=markdown))
         return ExitCode.OK
+    if out is not None:
+        _refuse_to_replace(out)
     from llmctl.app.planning import Scope, plan
     from llmctl.app.workspace import open_workspace
 
@@ -119,6 +123,16 @@ def _saved(ctx: click.Context, path: Path, environment: str | None) -> tuple[Pla
     return made, str(json.loads(path.read_bytes()).get("made_at", ""))
 
 
+def _refuse_to_replace(out: Path) -> None:
+    """A mistyped --out must not cost a file that is no plan, least of all llmops.yaml."""
+    from llmctl.core.errors import LlmctlError
+    from llmctl.plan.saved import may_replace
+
+    if not may_replace(out):
+        hint = "Choose another path for --out, or take that file away first."
+        raise LlmctlError(f"{out} exists and is no saved plan; it is not replaced", hint=hint)
+
+
 def _save(made: Plan, made_at: str, out: Path) -> None:
     from llmctl.cli.views.plan import shown_json
     from llmctl.core.errors import LlmctlError
@@ -127,7 +141,9 @@ def _save(made: Plan, made_at: str, out: Path) -> None:
     try:
         write_atomic(out, (json.dumps(shown_json(made, made_at), indent=2) + "\n").encode(), mode=0o644)
     except OSError as error:
-        raise LlmctlError(f"{out} cannot be written: {error.strerror}") from None
+        folder = f"Make its folder first: `mkdir -p {shlex.quote(str(out.parent))}`."
+        hint = folder if isinstance(error, FileNotFoundError) else "Choose another path for --out."
+        raise LlmctlError(f"{out} cannot be written: {error.strerror}", hint=hint) from None
 
 
 def _shown(made: Plan, made_at: str, explain: str | None, notice: str, *, as_json: bool, markdown: bool) -> str:
@@ -155,11 +171,25 @@ def _explanation(made: Plan, notice: str, text: str, *, as_json: bool) -> str:
         raise click.BadParameter(str(error), param_hint="'--explain'") from None
     told = explain(made, address)
     if told is None:
-        hint = "`llmctl plan` lists what changes; a resource that is neither declared nor recorded is not in a plan."
+        hint = _nearest(made, address)
         raise InvalidInput([Diagnostic(f"the plan knows nothing of {address}", hint=hint)])
     if as_json:
         return json.dumps(explanation_json(made, told), indent=2)
     return render_explanation(made, told, notice=notice)
+
+
+def _nearest(made: Plan, address: Address) -> str:
+    """What may have been meant, of all that the plan knows; a saved one knows what changes."""
+    from llmctl.cli.views.layout import listed
+    from llmctl.spec.suggestions import closest
+
+    known = {*made.desired.resources, *made.recorded.resources, *(c.address for c in made.changes)}
+    names = sorted(str(a) for a in known)
+    if near := closest(str(address), names):
+        return "did you mean " + " or ".join(f"`{name}`" for name in near) + "?"
+    alike = [str(a) for a in sorted(known) if a.kind == address.kind]
+    there = f"There are: {listed(alike, 10)}." if alike else "`llmctl plan` lists what changes."
+    return f"{there} What is neither declared nor recorded is not in a plan."
 
 
 def _exit_code(made: Plan, *, detailed: bool) -> ExitCode:

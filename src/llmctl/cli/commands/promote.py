@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from llmctl.cli.completing import environments
-from llmctl.cli.options import json_option, project_options, yes_option
+from llmctl.cli.options import file_options, json_option, yes_option
 
 
 @click.command("promote", short_help="Apply to one environment what has passed in another.")
 @click.argument("source", metavar="FROM", shell_complete=environments)
 @click.argument("destination", metavar="TO", shell_complete=environments)
-@project_options
+@file_options
 @json_option
 @yes_option
 @click.option(
@@ -22,9 +22,7 @@ from llmctl.cli.options import json_option, project_options, yes_option
     show_default=True,
     help="Steps at once; edits of routes are not counted, they go out together.",
 )
-def command(
-    source: str, destination: str, file: str | None, environment: str | None, as_json: bool, yes: bool, parallelism: int
-) -> int:
+def command(source: str, destination: str, file: str | None, as_json: bool, yes: bool, parallelism: int) -> int:
     """Apply to one environment what has passed in another.
 
     This is `llmctl apply -e TO`, which is denied unless the prompt and model revisions that each route
@@ -40,7 +38,4 @@ def command(
     """
     from llmctl.cli.running import run
 
-    given = click.get_current_context().get_parameter_source("environment")
-    if environment is not None and given is click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError("`promote` takes FROM and TO, and no -e.")
     return run(file, destination, as_json=as_json, yes=yes, parallelism=parallelism, promote_from=source)

@@ -118,7 +118,7 @@ def _evidence(detail: EntryDetail) -> Iterator[str]:
     for evidence in detail.evidence:
         verdict = click.style(evidence.verdict.value, fg="red" if evidence.verdict.blocks else "green", bold=True)
         yield f"{evidence.gate} {verdict} on {evidence.route}@{evidence.route_revision}, {evidence.samples} samples"
-        yield from (f"  {text}" for text in judgement_lines(evidence.judgements))
+        yield from (f"  {text}" for text in judgement_lines(evidence))
         if evidence.failing and evidence.verdict.blocks:
             yield f"  failing rows: {', '.join(evidence.failing[:10])}"
         yield f"  evidence {evidence.digest}"

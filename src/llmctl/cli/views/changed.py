@@ -63,7 +63,7 @@ def why(change: ResourceChange) -> str:
         parts.append(reason)
     elif any(_field_of(diff) in _DERIVED for diff in change.diffs):
         named = reason.partition(" changed")[0].split(", ")
-        own = dict.fromkeys(_field_of(diff) for diff in told)
+        own = dict.fromkeys(_field_of(diff) for diff in told if not _told_as_rename(change, diff))
         parts += [reason, *(f"{field} changed" for field in own if field not in _DERIVED and field not in named)]
     else:
         rest = len(change.diffs) - min(len(told), 2)
@@ -71,6 +71,14 @@ def why(change: ResourceChange) -> str:
         parts += [count(rest, "more field")] if rest else []
         parts += [reason.partition("; ")[2]] if change.before != change.after else ["in place"]
     return "; ".join(part for part in parts if part)
+
+
+def _told_as_rename(change: ResourceChange, diff: FieldDiff) -> bool:
+    """Whether a field differs only by a name, and the rename is told anyway."""
+    if _field_of(diff) == "aliases":
+        return change.moved_from is not None and diff.after == change.moved_from.name
+    kind = "endpoint" if _field_of(diff) == "fallback" else _field_of(diff)
+    return f"{kind}.{diff.before} to {kind}.{diff.after}" in change.reason
 
 
 def _renamed(change: ResourceChange) -> str:

@@ -75,7 +75,7 @@ def _sections(plan: Plan, told: Explanation) -> Iterator[Section]:
     yield Section("Gates that will run", gate_lines(told.runs))
     idle = [gate for gate in told.gates if gate not in {g.gate for g in told.runs}]
     yield Section("Gates that guard it and do not run", [Line(listed(idle, 10))] if idle else [])
-    yield Section("Policies", [judgement(result) for result in told.policies])
+    yield Section("Policies", [judgement(plan, result) for result in told.policies])
     yield Section("What needs it", _dependents(told))
     yield Section("Steps", [step_line_of(number, step) for number, step in told.steps])
 

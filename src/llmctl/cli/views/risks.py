@@ -13,6 +13,7 @@ from llmctl.core.policies import PolicyResult
 from llmctl.core.resources import Recorded, Resource
 from llmctl.core.steps import Action, Promote, Provision, RunGate
 from llmctl.plan import GateForecast, Plan
+from llmctl.plan.weakened import RECORD
 
 
 class Tone(Enum):
@@ -56,6 +57,17 @@ def reason_of(result: PolicyResult) -> str:
     return "; ".join(text for text in (told.removesuffix(".") if result.note else told, result.note) if text)
 
 
+def stood_then(plan: Plan, policy: str, basis: str) -> str:
+    """Which text of a policy judged, to be said after its name; "" for the file's."""
+    if basis != "base":
+        return ""
+    against = {w.against for w in plan.weakened if w.address == Address("policy", policy)}
+    others = " and ".join(f"in {name}" for name in sorted(against - {RECORD}))
+    if others and RECORD not in against:
+        return f", as {others},"
+    return f", as it was before this change{f' or {others}' if others else ''},"
+
+
 def _blocked(plan: Plan) -> Iterator[Point]:
     for finding in plan.blocked:
         about = f"{finding.address}: " if finding.address else ""
@@ -84,7 +96,7 @@ def _by_policy(plan: Plan, *, denies: bool) -> Iterator[Point]:
         if not result.ok and result.denies is denies and result.waiver is None:
             groups.setdefault((result.policy, result.basis, reason_of(result)), []).append(str(result.address))
     for (policy, basis, reason), names in groups.items():
-        stood = ", as it was before this change," if basis == "base" else ""
+        stood = stood_then(plan, policy, basis)
         word, sign, tone = ("denies", "✗", Tone.BAD) if denies else ("warns about", "!", Tone.WARN)
         yield Point(sign, f"policy.{policy}{stood} {word} {listed(names)}: {reason}", tone)
 
@@ -98,7 +110,7 @@ def _gates_known_to_fail(plan: Plan) -> Iterator[Point]:
 def _weakened(plan: Plan) -> Iterator[Point]:
     rules = {c.address: f"require: {phrase(d)}" for c in plan.changes for d in c.diffs if d.path == "require"}
     for weakening in plan.weakened:
-        against = "" if weakening.against == "the record" else f" than in {weakening.against}"
+        against = "" if weakening.against == RECORD else f" than in {weakening.against}"
         rule = f" ({rules[weakening.address]})" if weakening.address in rules else ""
         yield Point("▼", f"{weakening.address} asks for less{against}: {'; '.join(weakening.what)}{rule}", Tone.WARN)
 
@@ -140,7 +152,8 @@ def _unproven(plan: Plan) -> Iterator[Point]:
         if isinstance(s, Promote) and s.action is not Action.RESTORE and (s.address, s.revision) not in proofs
     ]
     if bare:
-        yield Point("!", f"{listed(bare)} goes live unproven: no gate is on it", Tone.WARN)
+        verb, on = ("goes", "it") if len(bare) == 1 else ("go", "them")
+        yield Point("!", f"{listed(bare)} {verb} live unproven: no gate is on {on}", Tone.WARN)
 
 
 def _warnings(plan: Plan) -> Iterator[Point]:

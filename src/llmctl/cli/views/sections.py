@@ -9,7 +9,7 @@ from llmctl.cli.views import signs
 from llmctl.cli.views.changed import details, ordered, versions, why
 from llmctl.cli.views.gist import Gist
 from llmctl.cli.views.layout import NAMED, Line, Section, count, first, listed
-from llmctl.cli.views.risks import proven, reason_of
+from llmctl.cli.views.risks import proven, reason_of, stood_then
 from llmctl.core.diagnostics import Diagnostic, render_plain
 from llmctl.core.policies import PolicyResult
 from llmctl.core.steps import Move, RunGate, Shift, Step
@@ -117,7 +117,7 @@ def _policies(plan: Plan) -> list[Line]:
     lines += more_denials
     notable = sorted((p for p in plan.policies if not p.ok or p.note), key=lambda p: (not p.denies, p.ok))
     shown, more = first(notable, _LISTED, "judgements")
-    lines += [judgement(result) for result in shown]
+    lines += [judgement(plan, result) for result in shown]
     lines += more
     held = [p for p in plan.policies if p.ok]
     if held and (lines or not plan.is_empty):
@@ -126,10 +126,9 @@ def _policies(plan: Plan) -> list[Line]:
     return lines
 
 
-def judgement(result: PolicyResult) -> Line:
+def judgement(plan: Plan, result: PolicyResult) -> Line:
     """What one policy says of one resource."""
-    stood = ", as it was before this change," if result.basis == "base" else ""
-    name = f"policy.{result.policy}{stood}"
+    name = f"policy.{result.policy}{stood_then(plan, result.policy, result.basis)}"
     if result.ok and result.note:
         return Line(f"! {name} holds for {result.address}: {result.note}", fg="yellow")
     if result.ok:

@@ -21,6 +21,7 @@ def status_json(status: Status) -> dict[str, Json]:
         "base_url": status.base_url,
         "gateway": status.gateway,
         "gateway_note": status.gateway_note,
+        "elsewhere": status.elsewhere,
         "routes": [asdict(r) for r in status.routes],
         "endpoints": [{**asdict(e), "key": str(e.key)} for e in status.endpoints],
         "resources": [{**asdict(r), "address": str(r.address)} for r in status.resources],
@@ -40,7 +41,8 @@ def render_status(status: Status) -> str:
 def _lines(status: Status) -> Iterator[str]:
     serial = f"serial {status.serial}" if status.serial else "nothing applied yet"
     yield click.style(f"{status.environment} ({status.target}), {serial}", bold=True)
-    for text in (status.interrupted, status.lock and f"locked: {status.lock}", status.gateway_note):
+    notes = (status.interrupted, status.lock and f"locked: {status.lock}", status.gateway_note, status.elsewhere)
+    for text in notes:
         if text:
             yield click.style(f"  ! {text}", fg="yellow")
     for line in status.unreadable:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from llmctl.app.applying import Outcome
 from llmctl.apply import State
 from llmctl.cli.views.diagnostics import render
-from llmctl.cli.views.gate import gate_json
+from llmctl.cli.views.gate import gate_json, refusal
 from llmctl.cli.views.gist import nothing
 from llmctl.cli.views.layout import Line, count, first, rendered, screen_width
 from llmctl.cli.views.sections import short_step
+from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json
-from llmctl.core.errors import Interrupted
+from llmctl.core.errors import GateBlocked, Interrupted
 from llmctl.core.exits import ExitCode
-from llmctl.core.steps import Promote, Stage
+from llmctl.core.steps import Promote, RunGate, Stage, Step
 from llmctl.plan import diagnostic_json, plan_digest
 from llmctl.record.layout import evidence_path
 
 _LISTED = 20
+_EVIDENCE = 10
 _WORDS = {ExitCode.INTERRUPTED: "interrupted", ExitCode.GATE: "stopped by its gate"}
 
 
@@ -33,13 +36,22 @@ def render_summary(outcome: Outcome, option: str = "") -> str:
     if outcome.serial == 0:
         said = "Nothing to destroy." if plan.action == "destroy" else nothing(plan)
         return rendered([Line(said, indent=0, bold=True)], width)
-    parts = [render(error.diagnostics()) for error in outcome.errors]
-    parts += [render([warning]) for warning in (outcome.result.warnings if outcome.result else ())]
+    warnings = outcome.result.warnings if outcome.result else ()
+    parts = _told_once((render(found) for found in _errors(outcome)), "errors", width)
+    parts += _told_once((render([warning]) for warning in warnings), "warnings", width)
     told = [*_what_did_not(outcome)]
     if told:
         parts.append(rendered(told, width))
-    parts.append(rendered([_headline(outcome), *_evidence(outcome), *_next(outcome, option)], width))
+    parts.append(rendered([_headline(outcome), *_evidence(outcome, option), *_next(outcome, option)], width))
     return "\n\n".join(parts)
+
+
+def _told_once(texts: Iterable[str], what: str, width: int | None) -> list[str]:
+    """What hundreds of steps ended with for one cause is said once, and no more than fits on a screen or two."""
+    counted = Counter(texts)
+    shown, more = first(list(counted), _LISTED, what)
+    times = {text: f"\n  = {number:,} times" if number > 1 else "" for text, number in counted.items()}
+    return [*(text.rstrip("\n") + times[text] for text in shown), *([rendered(more, width)] if more else [])]
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Json]:
@@ -72,8 +84,23 @@ def outcome_json(outcome: Outcome) -> dict[str, Json]:
         "left_out": [str(address) for address in plan.left_out],
         "gates": [{**gate_json(g), "path": evidence_path(g.evidence)} for g in (result.gates if result else ())],
         "warnings": [diagnostic_json(d) for d in (result.warnings if result else ())],
-        "errors": [diagnostic_json(d) for e in outcome.errors for d in e.diagnostics()],
+        "errors": [diagnostic_json(d) for found in _errors(outcome) for d in found],
     }
+
+
+def _errors(outcome: Outcome) -> Iterator[list[Diagnostic]]:
+    """The findings of each error; of a gate whose requests failed, with why they did."""
+    results = outcome.result.results if outcome.result else ()
+    judged = {id(r.error): r.step for r in results if isinstance(r.step, RunGate) and r.error is not None}
+    reports = {
+        (g.evidence.gate, g.evidence.route_revision, g.as_recorded): g
+        for g in (outcome.result.gates if outcome.result else ())
+    }
+    for error in outcome.errors:
+        step = judged.get(id(error))
+        report = reports.get((step.address.name, step.revision, step.as_recorded)) if step else None
+        found = error.diagnostics()
+        yield [refusal(d, report) for d in found] if report and isinstance(error, GateBlocked) else found
 
 
 def _what_did_not(outcome: Outcome) -> Iterator[Line]:
@@ -115,15 +142,17 @@ def _headline(outcome: Outcome) -> Line:
     return Line(f"{plan.action.capitalize()} {word} ({said}); {place}.", indent=0, fg=color, bold=True)
 
 
-def _evidence(outcome: Outcome) -> Iterator[Line]:
+def _evidence(outcome: Outcome, option: str) -> Iterator[Line]:
     """Where a gate's figures stand for whoever was not there; one that passed is in `audit show` as well."""
     if outcome.finished or outcome.result is None:
         return
     branch = f"llmctl/{outcome.plan.desired.environment.name}"
-    for report in outcome.result.gates:
-        if report.evidence.verdict.blocks:
-            text = f"Evidence of gate.{report.evidence.gate}: git show {branch}:{evidence_path(report.evidence)}"
-            yield Line(text, indent=0, dim=True)
+    blocking = [report.evidence for report in outcome.result.gates if report.evidence.verdict.blocks]
+    for evidence in blocking[:_EVIDENCE]:
+        text = f"Evidence of gate.{evidence.gate}: git show {branch}:{evidence_path(evidence)}"
+        yield Line(text, indent=0, dim=True)
+    if (rest := len(blocking) - _EVIDENCE) > 0:
+        yield Line(f"… and {rest:,} more: `llmctl audit show {outcome.serial}{option}`", indent=0, dim=True)
 
 
 def _next(outcome: Outcome, option: str) -> Iterator[Line]:
@@ -149,10 +178,14 @@ def _next(outcome: Outcome, option: str) -> Iterator[Line]:
     yield Line(f"{held}llmctl audit show {outcome.serial}{option} tells all.{again}", indent=0, dim=True)
 
 
+def _restores(step: Step) -> bool:
+    return step.id.startswith("restore:")
+
+
 def _held(outcome: Outcome) -> bool:
     """Whether every route serves what it served before: what was staged is taken back, what was away is back."""
     served = any(address.kind == "route" for address in outcome.plan.recorded.resources)
     results = outcome.result.results if outcome.result else ()
-    moved = any(isinstance(r.step, Stage | Promote) and r.state.ok for r in results)
-    lost = any(r.step.id.startswith("restore:") and not r.state.ok for r in results)
+    moved = any(isinstance(r.step, Stage | Promote) and r.state.ok and not _restores(r.step) for r in results)
+    lost = any(_restores(r.step) and not r.state.ok for r in results)
     return served and not moved and not lost and outcome.plan.action != "destroy"

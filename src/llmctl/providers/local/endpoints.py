@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from llmctl.core.diagnostics import Diagnostic
@@ -46,6 +47,13 @@ class EndpointProvider:
             return self._read_all()
         except LlmctlError as error:
             return Reading(unreadable={ALL: Diagnostic(error.summary, detail=error.detail, hint=error.hint)})
+
+    def ask_external(self) -> Callable[[], Mapping[Key, str]]:
+        """Begin to ask the hosted APIs, which ``read_all`` leaves alone; see ``ExternalEndpoints.ask``."""
+        endpoints: list[EndpointFile] = []
+        with suppress(OSError):  # of files that cannot be read, the reading tells
+            endpoints = [] if self._layout.is_copy else endpoint_files(self._layout)[0]
+        return self._external.ask(endpoint for endpoint in endpoints if not endpoint.is_process)
 
     def _read_all(self) -> Reading[Json]:
         with explained("read the endpoints"):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
+from threading import Thread
+from time import monotonic
 from urllib.parse import urlsplit
 
 from llmctl.core.digests import Json
@@ -18,6 +21,9 @@ from llmctl.providers.local.lock import StateLock
 from llmctl.providers.local.secrets_file import SecretsFile
 
 _PROBE_S = 10.0
+_STATUS_S = 2.0  # for all hosted APIs together, when somebody looks at the status
+_MOST = 16 << 20  # bytes of a list of models
+_REFUSALS = (401, 403)
 _HEADER_SAFE = re.compile(r"[!-~]+\Z")
 _OPENAI = "https://api.openai.com/v1"
 
@@ -66,6 +72,41 @@ class ExternalEndpoints:
                     self._secrets.remove(str(key))
                 raise
         return self.read(endpoint)
+
+    def ask(self, endpoints: Iterable[EndpointFile]) -> Callable[[], Mapping[Key, str]]:
+        """Begin to ask all these APIs at once. What it returns waits for the answers, 2 s at most, and says by key
+        what is wrong."""
+        found: dict[Key, str] = {}
+        threads = {}
+        until = monotonic() + _STATUS_S
+        for endpoint in endpoints:
+            # Daemons: to look up a name may take longer than anybody waits.
+            thread = Thread(target=self._trouble, args=(endpoint, found), daemon=True)
+            threads[endpoint.key] = thread
+            thread.start()
+
+        def answers() -> Mapping[Key, str]:
+            for thread in threads.values():
+                thread.join(max(0.0, until - monotonic()))
+            late = f"not reachable: no answer in {_STATUS_S:g} s"
+            return {key: late for key, thread in threads.items() if thread.is_alive()} | dict(found)
+
+        return answers
+
+    def _trouble(self, endpoint: EndpointFile, found: dict[Key, str]) -> None:
+        try:
+            url, _ = remote(endpoint.key, endpoint.spec)
+            secret = self._secrets.get(str(endpoint.key))
+            if endpoint.spec.get("api_key") and secret is None:
+                return  # so says the reading
+            status, is_json = _ask(url, secret, _STATUS_S)
+        except _NotReachable as error:
+            found[endpoint.key] = f"not reachable: {error}"
+        except ProviderError as error:
+            found[endpoint.key] = error.summary
+        else:
+            if wrong := _wrong(status, secret, is_json=is_json):
+                found[endpoint.key] = f"{url} {wrong}"
 
     def remove(self, key: Key) -> None:
         with self._lock.held(), explained(f"delete endpoint {key}"):
@@ -118,37 +159,69 @@ def api_key(key: Key, spec: Json) -> Secret | None:
 
 def check(key: Key, url: str, secret: Secret | None) -> None:
     """Ask ``GET url/models`` with the key. Redirects are not followed: they would carry the key elsewhere."""
-    status = _status(key, url, secret)
-    if status in (401, 403):
-        refused = "refuses the API key" if secret else "wants an API key"
-        raise ProviderError(
-            f"endpoint {key.name}: {url} {refused} (HTTP {status})",
-            hint="Set `api_key: ${env:NAME}` of its model, and check the variable's value.",
-        )
+    try:
+        status, is_json = _ask(url, secret, _PROBE_S)
+    except _NotReachable as error:
+        raise TransientError(
+            f"endpoint {key.name}: {url} cannot be reached",
+            detail=str(error),
+            hint="Check the address and the network.",
+        ) from None
+    if not (wrong := _wrong(status, secret, is_json=is_json)):
+        return
+    summary = f"endpoint {key.name}: {url} {wrong}"
     if status >= 500:
-        raise TransientError(f"endpoint {key.name}: {url} fails (HTTP {status})", hint="Try again later.")
+        raise TransientError(summary, hint="Try again later.")
+    if status in _REFUSALS:
+        hint = "Set `api_key: ${env:NAME}` of its model, and check the variable's value."
+        raise ProviderError(summary, hint=hint)
+    if status == 200:
+        hint = "Set `base_url` to the address of an OpenAI-compatible API, up to and including /v1."
+        raise ProviderError(summary, hint=hint)
+    raise ProviderError(summary, hint="Write the final address.")
+
+
+class _NotReachable(Exception):
+    """Nobody answers, or nothing that is HTTP. Says why, without the key."""
+
+
+def _wrong(status: int, secret: Secret | None, *, is_json: bool) -> str:
+    """What an answer says against its API; "" for nothing. One without a list of models will do."""
+    if status in _REFUSALS:
+        return f"{'refuses the' if secret else 'wants an'} API key (HTTP {status})"
+    if status >= 500:
+        return f"answers HTTP {status}"
     if 300 <= status < 400:
-        raise ProviderError(f"endpoint {key.name}: {url} redirects (HTTP {status})", hint="Write the final address.")
+        return f"redirects (HTTP {status})"
+    return "" if status != 200 or is_json else "answers something else than JSON, so it is no API"
 
 
-def _status(key: Key, url: str, secret: Secret | None) -> int:
+def _ask(url: str, secret: Secret | None, timeout_s: float) -> tuple[int, bool]:
+    """``GET url/models``: the status, and whether the answer is JSON. Raises ``_NotReachable``."""
     from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
     parts = urlsplit(url)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=_PROBE_S)
+    connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
     headers = {"Authorization": f"Bearer {secret.reveal()}"} if secret else {}
     try:
         connection.request("GET", f"{parts.path}/models", headers=headers)
         answer = connection.getresponse()
-        with suppress(HTTPException, OSError):
-            answer.read()
-        return answer.status
+        return answer.status, _is_json(answer.read(_MOST))
+    except TimeoutError:
+        raise _NotReachable(f"no answer in {timeout_s:g} s") from None
+    except ValueError as error:  # its text may hold a key that is no header, if the secrets were edited by hand
+        raise _NotReachable(f"it cannot be asked ({type(error).__name__})") from None
     except (HTTPException, OSError) as error:
-        raise TransientError(
-            f"endpoint {key.name}: {url} cannot be reached",
-            detail=str(error) or type(error).__name__,
-            hint="Check the address and the network.",
-        ) from None
+        reason = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+        raise _NotReachable(reason) from None
     finally:
         connection.close()
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True

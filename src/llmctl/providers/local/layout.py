@@ -181,7 +181,10 @@ class Layout:
             shutil.rmtree(folder)
 
     def remove(self) -> None:
-        """Delete everything: the runtime folder, the state folder, and ``.llmctl`` once it is empty."""
+        """Delete everything: the runtime folder, the state folder, and ``.llmctl`` once it is empty.
+
+        A ``.llmctl`` that is a link was made by the user, and stays.
+        """
         runtime = self.runtime
         if runtime.is_dir():
             check_owner(runtime)
@@ -192,7 +195,7 @@ class Layout:
         for kind in KINDS:
             self.found(kind.name).forget()
         parent = self.state.parent
-        if parent.is_dir() and {entry.name for entry in parent.iterdir()} <= _OF_ALL:
+        if parent.is_dir() and not parent.is_symlink() and {entry.name for entry in parent.iterdir()} <= _OF_ALL:
             shutil.rmtree(parent)
 
 

@@ -35,6 +35,11 @@ class SecretsFile:
     def has(self, name: str) -> bool:
         return name in self._read().get("keys", {})
 
+    def get(self, name: str) -> Secret | None:
+        keys = self._read().get("keys")
+        value = keys.get(name) if isinstance(keys, dict) else None
+        return Secret(value) if isinstance(value, str) and value else None
+
     def put(self, name: str, value: Secret) -> None:
         with self._changed() as content:
             content.setdefault("keys", {})[name] = value.reveal()

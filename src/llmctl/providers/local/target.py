@@ -132,6 +132,10 @@ class LocalTarget:
         """Whether anything of this target is on this machine."""
         return (self._layout.state.is_dir() and not self._layout.is_copy) or self._layout.runtime.is_dir()
 
+    def is_up(self) -> bool:
+        """Whether its process manager runs, or hangs."""
+        return self.exists() and self._supervisor.presence() is not Presence.DOWN
+
     def start(self, op: Op) -> None:
         """State folder, secrets, process manager and gateway are there, and every known endpoint is started."""
         op.guard()
@@ -213,13 +217,17 @@ class LocalTarget:
 
     def _refuse_taken_port(self) -> None:
         """Before anything changes: a port that the file asks for must be free or the gateway's own."""
+        if self.port_is_taken():
+            raise self._port_taken(self.environment.gateway_port)
+
+    def port_is_taken(self) -> bool:
+        """Whether somebody else than the gateway listens on the port that the file asks for."""
         port = self.environment.gateway_port
         if not port or is_free(port):
-            return
+            return False
         up = self._supervisor.presence() is Presence.UP
         managed = self._supervisor.one(programs.GATEWAY) if up else None
-        if managed is None or not listens(managed.pid, port):
-            raise self._port_taken(port)
+        return managed is None or not listens(managed.pid, port)
 
     def _port_taken(self, port: int) -> ProviderError:
         return ProviderError(
