@@ -15,7 +15,7 @@ from llmctl.app.policies import refusal
 from llmctl.app.preflight import preflight
 from llmctl.app.rollback import LAST_GOOD, desired_at, find_rejection, last_good
 from llmctl.app.saved_plan import read_for, refuse_if_stale
-from llmctl.app.workspace import Workspace
+from llmctl.app.workspace import Workspace, look_again
 from llmctl.apply import ApplyResult, Reporter, Run, State, run_destroy, run_steps
 from llmctl.core.address import Address
 from llmctl.core.digests import Json
@@ -101,7 +101,10 @@ def apply(workspace: Workspace, request: Request) -> Outcome:
         preflight(workspace, made)
         if not request.confirm(made):
             return Outcome(made, None, 0, ExitCode.OK, declined=True)
-        return _run(workspace, request, made, held)
+        outcome = _run(workspace, request, made, held)
+    if outcome.finished and not request.destroy:
+        look_again(workspace)
+    return outcome
 
 
 def _close_interrupted(workspace: Workspace, held: HeldLock, request: Request) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from llmctl import live, record, spec
 from llmctl.app import remembered
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json
-from llmctl.core.errors import InvalidInput, RecordError
+from llmctl.core.errors import InvalidInput, LlmctlError, RecordError
 from llmctl.core.resources import Desired, Environment, RecordState
 from llmctl.providers.local import LocalTarget
 
@@ -91,6 +92,15 @@ def open_workspace(file: str | None, environment: str | None) -> Workspace:
     document = spec.load(path)
     name = spec.environment_name(document, environment)
     return Workspace(document, document.environments[name], _basis=basis)
+
+
+def look_again(workspace: Workspace) -> None:
+    """Keep what the file resolves to for the next command, where that could not be kept when this one read it: a file
+    that was edited a moment before is too fresh then, and no longer when its apply is over."""
+    path, environment = workspace.document.path, workspace.environment.name
+    if not remembered.recall(path, environment):
+        with suppress(LlmctlError):  # it was changed meanwhile; the next command tells
+            _ = open_workspace(str(path), environment).resolved
 
 
 def record_reader(file: str | None, environment: str | None) -> tuple[record.Repository, record.Reader]:
