@@ -8,6 +8,7 @@ import pytest
 
 from llmctl.app import remembered
 from llmctl.app.preflight import preflight
+from llmctl.core.plugins import installed
 from tests.cli.conftest import InProcess
 from tests.cli.project import Project
 
@@ -19,6 +20,7 @@ def test_the_next_command_need_not_read_what_was_applied(
     project: Project, here: InProcess, monkeypatch: pytest.MonkeyPatch, late_edit: bool
 ) -> None:
     file = project.root / "llmops.yaml"
+    installed.cache_clear()  # a process that looked for other packages' kinds, as this one may have, keeps nothing
     fresh = True
 
     def checked(*arguments: object) -> None:
