@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from llmctl.app.applying import Request, _close_interrupted, _rejections
+from llmctl.app.entry import rejections
+from llmctl.app.interrupted import close_interrupted
+from llmctl.app.request import Request
 from llmctl.app.rollback import find_rejection
 from llmctl.app.workspace import open_workspace
 from llmctl.apply import ApplyResult, Collected, State, StepResult
@@ -33,7 +35,7 @@ def rejected(step: Step, state: State, old: dict[Address, Resource]) -> list[str
     plan = build_plan(desired(old), recorded(new, serial=2), live(new), action="rollback", gated=False, rollback_to=1)
     request = Request(lambda _: True, Collected(), lambda _: None, rollback_to=1, reason="wrong tone")
     result = ApplyResult((StepResult(step, state),), plan.recorded.resources)
-    found = _rejections(plan, request, result, "Ann")
+    found = rejections(plan, request, result, "Ann")
     assert all((r.address, r.serial, r.reason) == (ROUTE, 3, "wrong tone") for r in found)
     assert all(r.revision == new[ROUTE].revision for r in found)
     return [r.revision for r in found]
@@ -71,7 +73,7 @@ def test_a_rename_takes_what_is_rejected_along() -> None:
     request = Request(lambda _: True, Collected(), lambda _: None)
     for state, name in ((State.DONE, "help"), (State.SKIPPED, "support")):
         result = ApplyResult((StepResult(move, state),), plan.recorded.resources)
-        assert _rejections(plan, request, result, "Ann") == (replace(bad, address=Address("route", name)),)
+        assert rejections(plan, request, result, "Ann") == (replace(bad, address=Address("route", name)),)
 
 
 def test_of_two_routes_with_one_revision_each_can_be_named() -> None:
@@ -104,9 +106,8 @@ def test_a_rename_that_was_cut_short_takes_what_is_rejected_along(tmp_path: Path
     first.close("rolled back", subject="first", decisions={}, rejections=(bad,))
     cut = begin(workspace.repository)
     cut.commit(Change("move", {help_: replace(was, address=help_), ROUTE: None}))
-    request = Request(lambda _: True, Collected(), lambda _: None)
     with Lock(workspace.repository, "dev").acquire("apply") as held:
-        _close_interrupted(workspace, held, request)
+        close_interrupted(workspace, held, lambda _: None)
     state = workspace.recorded()
     assert list(state.resources) == [help_]
     assert state.rejections == (replace(bad, address=help_),)

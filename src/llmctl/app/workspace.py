@@ -54,7 +54,8 @@ class Workspace:
 
     @cached_property
     def repository(self) -> record.Repository:
-        return record.open_repository(self.root)
+        asked = self.environment
+        return record.open_repository(self.root, remote=asked.record_remote, must_sign=asked.record_sign == "required")
 
     @cached_property
     def reader(self) -> record.Reader:

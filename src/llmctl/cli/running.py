@@ -14,8 +14,9 @@ from types import FrameType
 
 import click
 
-from llmctl.app.applying import Request, apply
+from llmctl.app.applying import apply
 from llmctl.app.planning import Scope
+from llmctl.app.request import Request
 from llmctl.app.rollback import LAST_GOOD
 from llmctl.app.saved_plan import workspace_of
 from llmctl.app.workspace import open_workspace

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from llmctl.core.address import Address
+from llmctl.core.decisions import BreakGlass
 from llmctl.core.diagnostics import Diagnostic, SourceRange
 from llmctl.core.digests import Json
 
@@ -92,6 +93,9 @@ class Environment:
     target: str  # "local"
     gateway_port: int = 0
     promote_from: str = ""  # the environment in which artifact revisions must have passed before; "" for none
+    approvals: int = 0  # of how many people a plan needs one before it is applied
+    record_remote: str = ""  # the git remote that has the record, the lock and the attempts; "" for this clone alone
+    record_sign: str = "auto"  # "auto": as git is configured; "required": nothing is recorded unsigned
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +131,4 @@ class RecordState:
     project: str = ""
     resources: Mapping[Address, Recorded] = field(default_factory=dict)
     rejections: tuple[Rejection, ...] = ()
+    break_glass: tuple[BreakGlass, ...] = ()  # those that no reconciling apply has closed yet, oldest first

@@ -36,6 +36,9 @@ def _settings(environment: Environment) -> dict[str, str]:
     return {
         "gateway.port": str(environment.gateway_port or ""),
         "promote_from": environment.promote_from,
+        "approvals": str(environment.approvals or ""),
+        "record.remote": environment.record_remote,
+        "record.sign": environment.record_sign if environment.record_sign != "auto" else "",
         "target": environment.target,
     }
 

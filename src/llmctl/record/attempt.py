@@ -16,6 +16,7 @@ from math import inf
 from time import monotonic
 from typing import Literal, get_args
 
+from llmctl.core.decisions import BreakGlass
 from llmctl.core.digests import Json
 from llmctl.core.errors import LeaseLost, RecordError
 from llmctl.core.protocols import Change, Intent
@@ -30,7 +31,7 @@ from llmctl.record.repository import Repository, branch, side_ref
 from llmctl.record.tree import Tree
 from llmctl.record.writing import Batch, add_commit, require_signing, store
 
-Action = Literal["apply", "destroy", "rollback", "unreject"]
+Action = Literal["apply", "destroy", "rollback", "unreject", "state rm", "import", "gc"]
 Outcome = Literal["applied", "failed", "interrupted", "aborted", "rolled back"]
 
 FORMAT = 1
@@ -239,12 +240,13 @@ class Attempt:
         subject: str,
         decisions: Json,
         rejections: tuple[Rejection, ...],
+        break_glass: tuple[BreakGlass, ...] = (),
         trailers: Sequence[tuple[str, str]] = (),
     ) -> str:
         """Put the attempt into the record as one entry; returns its commit.
 
-        ``rejections`` are all that hold from now on. Raises ``LeaseLost`` when somebody else moved the
-        record; journal and commits then stay, for the next command to find.
+        ``rejections`` are all that hold from now on, ``break_glass`` all that are still open. Raises ``LeaseLost``
+        when somebody else moved the record; journal and commits then stay, for the next command to find.
         """
         if outcome not in get_args(Outcome):
             raise ValueError(f"{outcome!r} is no outcome")
@@ -254,7 +256,14 @@ class Attempt:
             self._flush()
             head = self._head
             state = StateFile(
-                head.environment, head.project, head.serial, head.fence, head.source_commit, outcome, rejections
+                head.environment,
+                head.project,
+                head.serial,
+                head.fence,
+                head.source_commit,
+                outcome,
+                rejections,
+                break_glass,
             )
             files = {STATE: encode(STATE, state.to_json()), decisions_path(self.serial): decided}
             own = merged([("Serial", str(self.serial)), ("Action", head.action), ("Outcome", outcome), *trailers], ())

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from llmctl.core.address import NAME, Address
+from llmctl.core.decisions import BreakGlass
 from llmctl.core.digests import Json, digest, pretty_json
 from llmctl.core.errors import RecordError
 from llmctl.core.evidence import FORMAT as EVIDENCE_FORMAT
@@ -40,6 +41,7 @@ class StateFile:
     source_commit: str
     outcome: str
     rejections: tuple[Rejection, ...] = ()
+    break_glass: tuple[BreakGlass, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
         return {
@@ -60,6 +62,7 @@ class StateFile:
                 }
                 for r in self.rejections
             ],
+            **({"break_glass": [b.to_json() for b in self.break_glass]} if self.break_glass else {}),
         }
 
 
@@ -174,6 +177,7 @@ def _state(value: Mapping[str, Json]) -> StateFile:
             )
             for r in value["rejections"]
         ),
+        break_glass=tuple(map(BreakGlass.from_json, value.get("break_glass", ()))),
     )
 
 
@@ -199,6 +203,7 @@ def record_state(state: StateFile, head: str, resources: Mapping[Address, Record
         project=state.project,
         resources=resources,
         rejections=state.rejections,
+        break_glass=state.break_glass,
     )
 
 

@@ -61,21 +61,34 @@ def _check(environment: str) -> None:
 class Repository:
     """A git repository with a work tree. Made by ``open_repository``."""
 
-    def __init__(self, git: GitCommand, work_tree: Path, common_dir: Path, algorithm: str) -> None:
+    def __init__(
+        self,
+        git: GitCommand,
+        work_tree: Path,
+        common_dir: Path,
+        algorithm: str,
+        remote: str = "",
+        must_sign: bool = False,
+    ) -> None:
         self.git = git
         self.objects = CatFile(git)
         self.work_tree = work_tree
         self.common_dir = common_dir  # shared by linked work trees, as the refs are
         self.algorithm = algorithm  # of object ids: "sha1" or "sha256"
+        self.remote = remote  # that has the record of the environment that is worked on, "" for none
+        self.must_sign = must_sign
 
     def limited(self, limit_s: float) -> Repository:
         """The same repository, in which a command of git is ended after so many seconds."""
-        return Repository(GitCommand(self.work_tree, limit_s), self.work_tree, self.common_dir, self.algorithm)
+        git = GitCommand(self.work_tree, limit_s)
+        return Repository(git, self.work_tree, self.common_dir, self.algorithm, self.remote, self.must_sign)
 
     @cached_property
     def signs(self) -> bool:
-        """Whether the user has every commit signed (``commit.gpgsign``)."""
-        return self.git.line("config", "--type=bool", "--get", "commit.gpgsign", accept=(0, 1)) == "true"
+        """Whether every commit is signed: the environment asks for it, or the user does (``commit.gpgsign``)."""
+        return (
+            self.must_sign or self.git.line("config", "--type=bool", "--get", "commit.gpgsign", accept=(0, 1)) == "true"
+        )
 
     @cached_property
     def identities(self) -> tuple[str, str]:
@@ -129,8 +142,11 @@ class Repository:
                 )
 
 
-def open_repository(path: Path) -> Repository:
+def open_repository(path: Path, *, remote: str = "", must_sign: bool = False) -> Repository:
     """The repository that ``path``, a file or a folder, lies in.
+
+    ``remote`` names the git remote that has the record, "" for this clone alone; with ``must_sign`` nothing is
+    recorded unsigned.
 
     Raises ``RecordError`` with what to do: no git, git too old, no repository, a bare one.
     """
@@ -147,7 +163,7 @@ def open_repository(path: Path) -> Repository:
         _require_work_tree(git)
         raise RecordError(f"git does not say what repository {folder} is in", hint="Run `git rev-parse` there.")
     work_tree = Path(found["top"])
-    return Repository(GitCommand(work_tree), work_tree, Path(found["common"]), found["algorithm"])
+    return Repository(GitCommand(work_tree), work_tree, Path(found["common"]), found["algorithm"], remote, must_sign)
 
 
 def _require_work_tree(git: GitCommand) -> None:

@@ -12,7 +12,10 @@ from llmctl.spec.suggestions import suggestion
 
 def environment_of(name: str, shape: EnvironmentShape) -> Environment:
     """The environment that a shape declares."""
-    return Environment(name, shape.target, shape.gateway.port, shape.promote_from)
+    remote = "" if shape.record.remote == "none" else shape.record.remote
+    return Environment(
+        name, shape.target, shape.gateway.port, shape.promote_from, shape.approvals, remote, shape.record.sign
+    )
 
 
 def check_promotion(report: Report, name: str, environments: Mapping[str, Environment]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 #: Keys by the place they belong to: the file, an environment, or a kind of resource and maps in it.
 KEYS: dict[str, frozenset[str]] = {
     "file": frozenset({"guardrails", "indexes", "monitors", "access", "record", "variants"}),
-    "environment": frozenset({"region", "approvals", "record", "access", "backend", "account", "timeouts", "limits"}),
+    "environment": frozenset({"region", "access", "backend", "account", "timeouts", "limits"}),
     "gateway": frozenset({"host", "access", "cache", "limits"}),
     "dataset": frozenset({"access", "include"}),
     "checks": frozenset({"pii"}),

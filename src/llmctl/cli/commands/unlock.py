@@ -20,7 +20,7 @@ def command(file: str | None, environment: str | None, force: bool) -> int:
     Example:
       llmctl unlock --force -e dev
     """
-    from llmctl.app.applying import unlock
+    from llmctl.app.unlock import unlock
     from llmctl.app.workspace import open_workspace
 
     holder = unlock(open_workspace(file, environment), force=force)

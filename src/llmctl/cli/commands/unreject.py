@@ -24,7 +24,7 @@ def command(revision: str, file: str | None, environment: str | None, as_json: b
     Example:
       llmctl unreject 3fa9c1d2 --reason "the dataset was wrong, not the model"
     """
-    from llmctl.app.applying import unreject
+    from llmctl.app.unreject import unreject
     from llmctl.app.workspace import open_workspace
 
     taken_back, serial = unreject(open_workspace(file, environment), revision, reason)

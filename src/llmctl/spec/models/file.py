@@ -24,6 +24,23 @@ class GatewayShape(Shape):
     )
 
 
+class RecordShape(Shape):
+    """Where the record of the environment is kept, and whether it must be signed."""
+
+    remote: str = Field(
+        default="",
+        min_length=1,
+        description="The git remote that has the record and the lock, so that other clones see them; `none` keeps them "
+        "in this clone. Left out: `none` for the target `local`.",
+        examples=["origin"],
+    )
+    sign: Literal["auto", "required"] = Field(
+        default="auto",
+        description="`auto` signs what is recorded as git is configured; `required` refuses to run unsigned.",
+        examples=["required"],
+    )
+
+
 class EnvironmentShape(Shape):
     """One place where the application runs."""
 
@@ -40,6 +57,18 @@ class EnvironmentShape(Shape):
         min_length=1,
         description="The environment in which artifact revisions must have passed before they are applied here.",
         examples=["dev"],
+    )
+    approvals: int = Field(
+        default=0,
+        ge=0,
+        le=20,
+        description="How many people must approve a plan with `llmctl approve` before it is applied here.",
+        examples=[1],
+    )
+    record: RecordShape = Field(
+        default_factory=RecordShape,
+        description="Where the record is kept, and whether it must be signed.",
+        examples=[{"remote": "origin", "sign": "required"}],
     )
     overrides: dict[str, Any] = Field(
         default_factory=dict,

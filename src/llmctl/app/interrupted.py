@@ -1,0 +1,31 @@
+"""Use case: put an apply into the record that was killed before it could do so itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llmctl.app.entry import under_new_names
+from llmctl.app.workspace import Workspace
+from llmctl.plan import undone
+from llmctl.record import HeldLock, find_interrupted
+
+
+def close_interrupted(workspace: Workspace, held: HeldLock, notice: Callable[[str], None]) -> None:
+    """Close an open attempt, if there is one, as interrupted; ``notice`` is told which. Call it with the lock held."""
+    found = find_interrupted(workspace.repository, workspace.environment.name)
+    if found is None:
+        return
+    notice(found.describe())
+    state = workspace.reader.state()
+    attempt = found.recover(held.fence)
+    rejections = state.rejections
+    if rejections and attempt.tip:
+        to = {old: new for new, old in undone(state, workspace.reader.state_of(attempt.tip))}
+        rejections = under_new_names(rejections, to)
+    attempt.close(
+        "interrupted",
+        subject=f"{found.action} interrupted",
+        decisions={"interrupted": True, "open_intents": [i.step for i in found.intents]},
+        rejections=rejections,
+        break_glass=state.break_glass,
+    )
