@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from llmctl.cli import main
+from tests import canary
 from tests.cli.project import Project, make
 from tests.results import Result
 
@@ -33,6 +34,7 @@ def project(template: Project, tmp_path: Path) -> Iterator[Project]:
     mine = Project(root, dict(template.env))
     yield mine
     end(mine)
+    canary.nowhere(mine.root, mine.env)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,7 @@ def applied(template: Project, tmp_path_factory: pytest.TempPathFactory) -> Iter
     done = mine.run("apply", "--yes")
     assert done.code == 0, done.text
     yield mine
+    canary.nowhere(mine.root, mine.env)
     end(mine)
 
 
@@ -74,6 +77,7 @@ def here(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err, err
         assert "internal error" not in out + err, err
+        canary.after_command(project.root, out, err)
         assert isinstance(ended.value.code, int)
         return Result(ended.value.code, out, err)
 

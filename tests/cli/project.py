@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from tests import canary
 from tests.results import Result
 
 REPOSITORY = Path(__file__).parents[2]
@@ -74,6 +75,7 @@ class Project:
         )
         assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
         assert "internal error" not in done.stdout + done.stderr, done.stderr
+        canary.after_command(self.root, done.stdout, done.stderr)
         return Result(done.returncode, done.stdout, done.stderr)
 
     def traces(self) -> tuple[object, ...]:
@@ -134,6 +136,7 @@ def environment(home: Path) -> dict[str, str]:
         "GIT_AUTHOR_EMAIL": "test@example.invalid",
         "GIT_COMMITTER_NAME": "Test",
         "GIT_COMMITTER_EMAIL": "test@example.invalid",
+        **canary.PLANTED,
     }
 
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from llmctl.core.digests import Json
+from tests import canary
 from tests.results import Result
 
 REPOSITORY = Path(__file__).parents[2]
@@ -152,6 +153,7 @@ class Project:
             "GIT_COMMITTER_NAME": "Tess Tester",
             "GIT_COMMITTER_EMAIL": "tess@example.invalid",
             "LLMCTL_TRACEBACK": "1",
+            **canary.PLANTED,
             **self.variables,
         }
 
@@ -164,6 +166,7 @@ class Project:
         self.children.remove(process)
         result = Result(process.returncode, out, err)
         assert "Traceback" not in result.text, result.text
+        canary.after_command(self.root, out, err)
         return result
 
     def ok(self, *arguments: str) -> Result:
@@ -351,6 +354,7 @@ class Project:
         for process in self.processes():
             _kill(process)
         wait_until(lambda: not self.processes(), "the end of all processes", 10)
+        canary.nowhere(self.root, self.environment(), self.home, self.run)
         shutil.rmtree(self.base)
 
     def destroy(self) -> None:

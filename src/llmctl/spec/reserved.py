@@ -4,7 +4,7 @@ from __future__ import annotations
 
 #: Keys by the place they belong to: the file, an environment, or a kind of resource and maps in it.
 KEYS: dict[str, frozenset[str]] = {
-    "file": frozenset({"guardrails", "indexes", "monitors", "access", "record", "variants"}),
+    "file": frozenset({"guardrails", "indexes", "monitors", "access", "variants"}),
     "environment": frozenset({"region", "access", "backend", "account", "timeouts", "limits"}),
     "gateway": frozenset({"host", "access", "cache", "limits"}),
     "dataset": frozenset({"access", "include"}),
