@@ -215,14 +215,21 @@ class MemoryJournal:
 
     trouble: Callable[[str, str], LlmctlError | None] = lambda verb, step: None  # noqa: ARG005
     intents: list[Intent] = field(default_factory=list)
+    shared: int = 0  # of the intents, the first so many are known to others
     outcomes: list[tuple[str, str]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
 
-    def intend(self, step: str, effect: str, data: Mapping[str, Json]) -> Intent:
+    def intend(self, step: str, effect: str, data: Mapping[str, Json], *, share: bool = True) -> Intent:
         self._called("intend", step)
         intent = Intent(str(len(self.intents)), step, effect, data)
         self.intents.append(intent)
+        if share:
+            self.share()
         return intent
+
+    def share(self) -> None:
+        self._called("share", "")
+        self.shared = len(self.intents)
 
     def done(self, intent: Intent, outcome: str, data: Mapping[str, Json]) -> None:  # noqa: ARG002
         self._called("done", intent.step)

@@ -65,6 +65,7 @@ def test_each_edit_is_intended_before_it_is_published_and_its_outcome_comes_afte
 
     def watch(config: GatewayConfig) -> None:
         intended = {(i.effect, i.data.get("gateway")) for i in world.journal.intents}
+        assert world.journal.shared == len(world.journal.intents)
         ended = {step for step, _ in world.journal.outcomes}
         for name in config.routes.keys() - world.target.gateway.config.routes.keys():
             assert ("stage", f"route.{name}") in intended
@@ -74,6 +75,30 @@ def test_each_edit_is_intended_before_it_is_published_and_its_outcome_comes_afte
     assert first_apply(world).ok
     assert len(world.journal.intents) == len(world.journal.outcomes)
     assert {word for _, word in world.journal.outcomes} == {"ok"}
+
+
+def test_intents_of_a_group_are_shared_at_once() -> None:
+    world = World()
+    shares: list[str] = []
+
+    def count(verb: str, _: str) -> None:
+        shares.extend([verb] * (verb == "share"))
+
+    world.journal.trouble = count
+    assert first_apply(world).ok
+    alone = sum(i.effect not in ("stage", "shift", "promote") for i in world.journal.intents)
+    assert alone < len(shares) <= alone + len(world.target.gateway.history) + 1
+
+
+def test_a_group_that_cannot_be_shared_is_not_published() -> None:
+    world, state = changed()
+    before = world.target.gateway.config
+    gone = RecordError("the remote cannot be reached")
+    world.journal.trouble = lambda verb, _: gone if verb == "share" else None
+    result, _ = world.run(planned(routes("Be kind."), state, world), 2)
+    assert not result.ok
+    assert {r.error for r in result.failed} == {gone}
+    assert world.target.gateway.config.routes == before.routes
 
 
 def test_what_the_gateway_refuses_of_one_fails_that_step_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -105,3 +106,38 @@ def test_an_auditor_needs_only_the_repository(audited: Project) -> None:
     log = audited.ok("audit", "log", *there).out
     assert log.count("gate faq") == 3
     assert "gate faq FAIL" in log
+
+
+def test_signers_are_named_by_who_verifies(audited: Project) -> None:
+    """An unsigned record against allowed signers, and one entry on top that is signed."""
+    key, allowed = audited.base / "auditors_key", audited.base / "allowed_signers"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)], check=True)
+    allowed.write_text(f'ann@example.org namespaces="git" {key.with_suffix(".pub").read_text()}')
+    named = ("--allowed-signers", str(allowed))
+
+    red = audited.llmctl("audit", "verify", *named)
+    assert red.code == 1
+    assert "is not signed  [unanchored]" in red.out
+    assert "not anchored: unsigned" in red.out
+    wrong = audited.llmctl("audit", "verify", "--allowed-signers", str(audited.base / "absent"))
+    assert (wrong.code, "Traceback" in wrong.err) == (1, False)
+    assert "cannot be read" in wrong.err
+    assert "--signed-from needs to know" in audited.llmctl("audit", "verify", "--signed-from", "4").err
+
+    options = ("-c", "gpg.format=ssh", "-c", f"user.signingkey={key}")
+    header = audited.git("cat-file", "commit", "llmctl/dev")
+    parents = [part for line in header.splitlines() if line.startswith("parent ") for part in ("-p", line.split()[1])]
+    message = header.partition("\n\n")[2]
+    signed = audited.git(*options, "commit-tree", "-S", *parents, "-F", "-", "llmctl/dev^{tree}", stdin=message).strip()
+    audited.git("update-ref", "refs/heads/llmctl/dev", signed)
+    serial = re.search(r"Llmctl-Serial: (\d+)", message)
+    assert serial
+    green = audited.llmctl("audit", "verify", *named, "--signed-from", serial[1])
+    assert green.code == 1  # the changes of that entry are not signed
+    assert "below a commit signed by ann@example.org" in green.out
+    green = audited.ok("audit", "verify", *named, "--signed-from", str(int(serial[1]) + 1), "--expect-head", signed)
+    assert "anchored: signed by ann@example.org, expected head with SHA256:" in green.out
+    shown = audited.llmctl("audit", "verify", *named, "--json").json()
+    assert shown["signatures"]["good"] == 1
+    assert shown["signers"] == str(allowed)
+    assert "nobody said whose keys count" in audited.ok("audit", "verify").out

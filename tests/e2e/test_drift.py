@@ -37,7 +37,7 @@ def _no_route(config: Json, _: str) -> None:
     [
         (_no_traffic, "route.support", "traffic is nothing"),
         (_other_prompt, "route.support", "its messages were changed"),
-        (_other_route, "route.shadow", "the gateway serves it and nobody recorded it"),
+        (_other_route, "route.shadow", "unmanaged: the gateway serves it, and nobody recorded it"),
         (_no_route, "route.support", "the gateway does not serve it"),
     ],
     ids=["weights removed", "another prompt", "a route nobody declared", "the route removed"],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmctl.plan.planfile import body_digest
+from llmctl.plan.planfile import body_digest, sealed
 from tests.e2e.project import ONE_SENTENCE, SYSTEM, Project
 
 pytestmark = pytest.mark.e2e
@@ -111,7 +111,7 @@ def test_a_plan_for_another_project_or_environment_says_where_to_apply_it(applie
     plan = json.loads(path.read_text())
     for field, hint in (("project", "Apply it in other; this is acme-support."), ("environment", "with -e other.")):
         edited = plan | {field: "other"}
-        path.write_text(json.dumps(edited | {"digest": body_digest(edited)}))
+        path.write_text(json.dumps(sealed(edited | {"digest": body_digest(edited)})))
         refused = applied.llmctl("apply", PLAN, "-e", "dev", "--yes")
         assert (refused.code, hint in refused.err) == (1, True), refused.text
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from llmctl.core.digests import Json
 from tests.e2e.project import ONE_SENTENCE, SYSTEM, Project
 
 pytestmark = pytest.mark.e2e
@@ -38,6 +41,14 @@ def test_what_has_not_passed_in_dev_does_not_reach_staging(two: Project) -> None
     two.ok("apply", "dev.plan", "--yes")  # the plan knows its environment
     promoted = two.ok("promote", "dev", "staging", "--yes")
     assert promoted.out.startswith("From dev to staging:\n  route.support: model.support-tiny@")
+    assert "passed faq in dev, as route.support@" in promoted.out
+    proof = _proof(two)
+    head = two.git("rev-parse", "llmctl/dev").strip()
+    assert (proof["from"], proof["serial"], proof["head"], proof["anchor"]) == ("dev", 1, head, "unanchored")
+    (evidence,) = proof["routes"]["route.support"]["evidence"]
+    gate, _, digest = evidence.partition(" ")
+    path = f"evidence/{gate}/{digest.removeprefix('sha256:')}.json"
+    assert json.loads(two.git("show", f"{head}:{path}"))["verdict"] == "PASS"
     revision = two.answers("dev").revision
     assert two.answers("staging").revision == revision
     assert two.base_url("dev") != two.base_url("staging")
@@ -64,6 +75,64 @@ def test_what_has_not_passed_in_dev_does_not_reach_staging(two: Project) -> None
     two.answers("staging")
     two.one_of_each(environment="staging")
     two.destroy()
+
+
+def test_what_passed_in_another_clone(two: Project) -> None:
+    """Its record is named by path, by address and as a bundle; what was changed in it by hand does not count."""
+    other = Project.make(small=True)
+    try:
+        other.edit("environments:", f"environments: {BOTH}")
+        other.edit("  dev: {target: local}", "")
+        other.commit("two environments")
+        other.ok("apply", "--yes", "-e", "dev")
+        bundle = other.base / "dev.bundle"
+        other.git("bundle", "create", "-q", str(bundle), "llmctl/dev")
+        nowhere = two.llmctl("promote", "dev", "staging", "--yes")
+        assert nowhere.code == 3
+        assert "--from-record PATH-OR-URL" in nowhere.err
+        for place in (str(other.root), f"file://{other.root}", str(bundle)):
+            assert two.llmctl("plan", "-e", "staging", "--from-record", place).code == 0
+        two.variables["LLMCTL_PROMOTE_RECORD"] = str(other.root)
+        assert two.llmctl("plan", "-e", "staging").code == 0
+        del two.variables["LLMCTL_PROMOTE_RECORD"]
+        unanchored = _edited(other)
+        refused = two.llmctl("promote", "dev", "staging", "--yes", "--from-record", str(other.root))
+        assert refused.code == 3
+        assert "the record of dev does not verify, so it vouches for nothing" in refused.err
+        assert two.processes() == []
+        other.git("update-ref", "refs/heads/llmctl/dev", unanchored)
+        two.ok("plan", "-e", "staging", "--from-record", str(bundle), "--out", "staging.plan")
+        two.ok("apply", "staging.plan", "--yes", "--from-record", str(bundle))
+        assert _proof(two)["head"] == unanchored
+        assert "refs/heads/llmctl/dev" not in two.refs()
+        two.destroy()
+    finally:
+        other.end()
+
+
+def _proof(project: Project) -> Json:
+    """On what the first apply to staging rested, as it is recorded."""
+    return json.loads(project.git("show", "llmctl/staging:decisions/1.json"))["promotion"]
+
+
+def _edited(project: Project) -> str:
+    """Loosen a threshold in the record of dev by hand; returns the head from before."""
+    head = project.git("rev-parse", "llmctl/dev").strip()
+    folder = Path(project.base / "by-hand")
+    project.git("worktree", "add", "-q", "--detach", str(folder), head)
+    (path,) = folder.glob("evidence/faq/*.json")
+    path.write_text(path.read_text().replace('"verdict": "PASS"', '"verdict": "FAIL"'))
+    project.git("-C", str(folder), "commit", "-q", "-a", "--amend", "--no-edit")
+    project.git("update-ref", "refs/heads/llmctl/dev", project.git("-C", str(folder), "rev-parse", "HEAD").strip())
+    project.git("worktree", "remove", "--force", str(folder))
+    return head
+
+
+def test_a_password_in_an_address_is_not_shown(both: Project) -> None:
+    refused = both.llmctl("plan", "-e", "staging", "--from-record", "http://ci:CANARY@127.0.0.1:9/x.git")
+    assert refused.code == 1
+    assert "could not be fetched from http://127.0.0.1:9/x.git" in refused.err
+    assert "CANARY" not in refused.text
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_a_meddled_gateway_is_drift_and_is_put_back_before_anything_new() -> Non
     plan = build_plan(desired(after), recorded(before), seen)
     assert [(str(d.address), d.summary) for d in plan.drift] == [
         ("route.support", "traffic is nothing, recorded is 100 % " + before[Address("route", "support")].revision[:8]),
-        ("route.other", "the gateway serves it and nobody recorded it"),
+        ("route.other", "unmanaged: the gateway serves it, and nobody recorded it"),
     ]
     restore = next(s for s in plan.steps if isinstance(s, Promote) and s.action is Action.RESTORE)
     stage = next(s for s in plan.steps if isinstance(s, Stage))

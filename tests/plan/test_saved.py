@@ -16,12 +16,12 @@ from llmctl.core.errors import InvalidInput
 from llmctl.core.policies import PolicyResult, Waiver
 from llmctl.core.resources import ALL, Environment, Reading, Rejection
 from llmctl.live import LiveState
-from llmctl.plan import Plan, build_plan, load_plan, moved, plan_digest, plan_json, read_plan
+from llmctl.plan import Plan, build_plan, load_plan, moved, plan_digest, plan_json, read_plan, sealed
 from llmctl.plan.planfile import body_digest
 from tests.plan.builders import application, desired, live, recorded, without
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schema" / "plan.schema.json").read_text())
-for _shown in ("made_at", "gist"):  # the command line adds them
+for _shown in ("made_at", "gist", "seal"):  # the command line adds them
     SCHEMA["required"].remove(_shown)
 VALID = jsonschema.Draft202012Validator(SCHEMA)
 TARGETS = (Address("route", "help"), Address("endpoint", "spare"))
@@ -73,7 +73,7 @@ def test_a_saved_plan_is_as_the_schema_says_and_reads_back_the_same(plan: Plan, 
     path = tmp_path / "a plan.json"
     data = plan_json(plan)
     assert [e.message for e in VALID.iter_errors(data)] == []
-    path.write_text(json.dumps(data))
+    path.write_text(json.dumps(sealed(data)))
     again = load_plan(path)
     assert plan_json(again) == data
     assert again.steps == plan.steps
@@ -88,10 +88,11 @@ def test_what_a_policy_of_another_revision_had_against_it_is_read_back(tmp_path:
     allowed = PolicyResult("open", "deny", tiny, True, "no", basis="base")
     denied = PolicyResult("licence", "deny", tiny, False, "no", basis="base", note="apply it first")
     path = tmp_path / "plan.json"
-    path.write_text(
-        json.dumps(plan_json(replace(everything(), policies=(allowed, denied, replace(denied, basis="head")))))
-    )
-    assert read_plan(path).denied == (denied,)
+    plan = replace(everything(), policies=(allowed, denied, replace(denied, basis="head")))
+    path.write_text(json.dumps(sealed(plan_json(plan))))
+    saved = read_plan(path)
+    assert saved.before == (allowed, denied)
+    assert {w.against for w in saved.weakened} == {"main"}
 
 
 def test_every_field_of_the_rich_plan_says_something() -> None:
@@ -117,7 +118,7 @@ def test_every_field_of_the_rich_plan_says_something() -> None:
 def test_a_file_that_is_no_plan_is_refused(damage: object, said: str, tmp_path: Path) -> None:
     before, after = application(), application(system="Be kind.")
     path = tmp_path / "plan.json"
-    text = json.dumps(plan_json(build_plan(desired(after), recorded(before), live(before))))
+    text = json.dumps(sealed(plan_json(build_plan(desired(after), recorded(before), live(before)))))
     path.write_text(damage(text))  # type: ignore[operator]
     for reads in (read_plan, load_plan):
         with pytest.raises(InvalidInput, match=said):
@@ -138,7 +139,7 @@ def test_a_file_that_was_made_up_with_its_digest_is_refused(edit: dict[str, Any]
     plan = plan_json(build_plan(desired(after), recorded(before), live(before)))
     plan |= {k: plan[k] | v if isinstance(v, dict) else v for k, v in edit.items()}
     path = tmp_path / "plan.json"
-    path.write_text(json.dumps(plan | {"digest": body_digest(plan)}))
+    path.write_text(json.dumps(sealed(plan | {"digest": body_digest(plan)})))
     for reads in (read_plan, load_plan):
         with pytest.raises(InvalidInput, match="it is not a plan"):
             reads(path)
@@ -194,7 +195,7 @@ def test_a_plan_of_before_settings_were_saved_is_shown_and_not_applied(tmp_path:
     del inputs["settings"]
     old = {**data, "inputs": inputs}
     path = tmp_path / "plan.json"
-    path.write_text(json.dumps({**old, "digest": body_digest(old)}))
+    path.write_text(json.dumps(sealed({**old, "digest": body_digest(old)})))
     assert load_plan(path).steps
     now = build_plan(desired(after), recorded(before), live(before)).inputs
     assert moved(read_plan(path).inputs, now) == [

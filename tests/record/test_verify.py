@@ -17,7 +17,9 @@ from llmctl.core.evidence import Verdict
 from llmctl.record import Reader, Repository, Verification, open_repository, verify
 from llmctl.record.layout import evidence_path
 from llmctl.record.objects import list_files
+from llmctl.record.signers import Signers
 from llmctl.record.tree import Tree
+from llmctl.record.verifying.signing import Demand
 from llmctl.record.writing import Batch, add_commit, store
 from tests.record.helpers import (
     BRANCH,
@@ -451,11 +453,14 @@ def test_every_commit_is_signed_with_the_users_ssh_key(tmp_path: Path) -> None:
     assert set(git(folder, "log", "--format=%G?", BRANCH).split()) == {"G"}
     result = check(repository)
     assert result.ok
-    assert result.anchor == "signed"
+    assert result.anchor == "unanchored"  # nobody said whose keys count
+    assert result.signatures == {"good": result.commits}
+    demand = Demand(Signers.load(repository, None, None), unsigned=True)
+    result = verify(repository, ENV, expect_head=None, judge=judge, demand=demand)
+    assert (result.findings, result.anchor) == ((), "signed by ann@example.org")
     rewrite(repository, folder, evidence_byte)  # by someone with the same key
-    assert {f.anchor for f in check(repository).findings} == {"signed"}
-    git(folder, "config", "--unset", "gpg.ssh.allowedSignersFile")
-    assert check(repository).anchor == "unanchored"
+    result = verify(repository, ENV, expect_head=None, judge=judge, demand=demand)
+    assert {f.anchor for f in result.findings} == {"signed by ann@example.org"}
 
 
 def test_a_key_that_cannot_sign_loses_nothing(tmp_path: Path) -> None:

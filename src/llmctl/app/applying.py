@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from time import monotonic
 
-from llmctl.app.entry import ci_run, decisions, rejections, subject, word
+from llmctl.app.approvals import Counted, counted, require_approvals
+from llmctl.app.break_glass import broken, checked_reason, ended, opening
+from llmctl.app.entry import Consented, ci_run, decisions, rejections, subject, word
 from llmctl.app.interrupted import close_interrupted
 from llmctl.app.planning import nothing_desired, plan, plan_for
-from llmctl.app.policies import refusal
+from llmctl.app.policies import refusal, today
 from llmctl.app.preflight import preflight
 from llmctl.app.request import Request
 from llmctl.app.rollback import LAST_GOOD, desired_at, last_good
-from llmctl.app.saved_plan import read_for, refuse_if_stale
+from llmctl.app.saved_plan import read_for, refuse_if_stale, with_base
 from llmctl.app.workspace import Workspace, look_again
 from llmctl.apply import ApplyResult, Run, run_destroy, run_steps
 from llmctl.core.address import Address
+from llmctl.core.decisions import BreakGlass
 from llmctl.core.errors import Denied, LlmctlError, ProviderError
+from llmctl.core.evidence import Evidence
 from llmctl.core.exits import ExitCode, first_that_applies
 from llmctl.core.protocols import Op
 from llmctl.plan import Plan, plan_digest
 from llmctl.record import Attempt, HeldLock, Lock
+from llmctl.record.approvals import before, remove_approvals
+from llmctl.record.objects import utc
 
 _START_S = 60.0
 
@@ -51,6 +58,7 @@ def apply(workspace: Workspace, request: Request) -> Outcome:
     ``ProviderError`` for what cannot be read. Later failures are in the outcome, and in the record.
     """
     workspace.repository.require_identity()
+    workspace.sync()
     workspace.recorded()  # another project's record is told before anything is written
     declared: Collection[Address] = ()
     if request.rollback_to is None and not request.destroy:
@@ -67,27 +75,55 @@ def apply(workspace: Workspace, request: Request) -> Outcome:
             request = replace(request, scope=replace(request.scope, targets=tuple(map(str, saved.targets))))
         made = _plan(workspace, request)
         if request.plan_file and saved:
+            made = with_base(made, saved)
             refuse_if_stale(request.plan_file, saved, made)
-            made = replace(made, policies=tuple(dict.fromkeys((*made.policies, *saved.denied))))
+        made, approved = _approved(workspace, request, made)
         _refuse_if_denied(made)
         if made.is_empty and not (request.destroy and workspace.target.exists()):
             return Outcome(made, None, 0, ExitCode.OK)
+        if not made.break_glass:
+            require_approvals(made, approved, request.plan_file, request.option)
         preflight(workspace, made)
         if not request.confirm(made):
             return Outcome(made, None, 0, ExitCode.OK, declined=True)
-        outcome = _run(workspace, request, made, held)
+        outcome = _run(workspace, request, made, held, approved)
     if outcome.finished and not request.destroy:
         look_again(workspace)
     return outcome
 
 
 def _plan(workspace: Workspace, request: Request) -> Plan:
+    workspace.sync()
     if request.destroy:
         return plan_for(workspace, nothing_desired(workspace), action="destroy")
     if request.rollback_to is not None:
         serial = request.rollback_to
         return plan_for(workspace, desired_at(workspace, serial), action="rollback", rollback_to=serial)
     return plan(workspace, request.scope)
+
+
+def planned(workspace: Workspace, request: Request) -> Plan:
+    """What an apply, a destroy or a rollback would do now, to be saved and approved. Nothing is locked or changed."""
+    if request.rollback_to == LAST_GOOD:
+        request = replace(request, rollback_to=last_good(workspace))
+    made = _plan(workspace, request)
+    return replace(made, approvals=counted(workspace, made, request.allowed_signers, request.now()).consent)
+
+
+def _approved(workspace: Workspace, request: Request, made: Plan) -> tuple[Plan, Counted]:
+    """The plan with who approved it; in an emergency without what that lets it skip."""
+    approved = counted(workspace, made, request.allowed_signers, request.now())
+    made = replace(made, approvals=approved.consent)
+    if request.break_glass and not made.is_empty:
+        reason = checked_reason(request.break_glass)
+        desired = workspace.resolved.desired if request.rollback_to is None else made.desired
+        made = broken(made, desired, reason, approved.consent.missing, today())
+        if not made.break_glass:
+            request.notice("Nothing had to be skipped: this is an ordinary apply.")
+            return made, approved
+        approved = replace(approved, given=(), refused=())  # they were of the plan in which its gates run
+        made = replace(made, approvals=approved.consent)
+    return made, approved
 
 
 def _refuse_if_denied(made: Plan) -> None:
@@ -112,20 +148,22 @@ def _refuse_if_denied(made: Plan) -> None:
         )
 
 
-def _run(workspace: Workspace, request: Request, made: Plan, held: HeldLock) -> Outcome:
-    recorded = made.recorded
+def _run(workspace: Workspace, request: Request, made: Plan, held: HeldLock, approved: Counted) -> Outcome:
+    recorded, digest = made.recorded, plan_digest(made)
     attempt = Attempt.begin(
         workspace.repository,
         workspace.environment.name,
         recorded,
         fence=held.fence,
         action=request.action,
-        plan_digest=plan_digest(made),
+        plan_digest=digest,
         source_commit=made.source_commit,
         project=made.desired.project,
         actor=workspace.repository.actor(),
         run=ci_run(),
+        lock=held,
     )
+    own = _open(workspace, attempt, made, request.now())
     run = Run(
         plan=made,
         target=workspace.target,
@@ -142,14 +180,54 @@ def _run(workspace: Workspace, request: Request, made: Plan, held: HeldLock) -> 
     result, errors = _steps(workspace, request, run)
     codes = [*(e.exit_code for e in errors), *([ExitCode.ERROR] if made.blocked else [])]
     code = ExitCode.INTERRUPTED if request.cancelled.is_set() else first_that_applies(codes)
+    finished = _finished(result, errors)
+    left = ended(made, result, _known(workspace, made, own), own, finished=finished)
+    source = _applied_source(workspace, made, approved) if finished else approved.applied_source
+    consent = Consented(approved, own, left.closed, lowers=finished and own is None, applied_source=source)
     held.check()
     attempt.close(
-        word(code, request, finished=_finished(result, errors)),
-        subject=subject(request, made, result, errors),
-        decisions=decisions(workspace, request, made, result),
+        word(code, request, finished=finished),
+        subject=subject(request, made, result, errors, left.closed),
+        decisions=decisions(workspace, request, made, result, consent),
         rejections=rejections(made, request, result, workspace.repository.actor()),
+        break_glass=left.still_open,
+        trailers=consent.trailers(),
     )
+    _forget_approvals(workspace, request, digest)
     return Outcome(made, result, attempt.serial, code, errors=tuple(errors))
+
+
+def _open(workspace: Workspace, attempt: Attempt, made: Plan, now: datetime) -> BreakGlass | None:
+    """The break-glass that this is, told to the record before anything is done; None for an ordinary apply."""
+    if not made.break_glass:
+        return None
+    missing = made.approvals.missing
+    attempt.commit(opening(made, missing))
+    actor = workspace.repository.actor()
+    return BreakGlass(attempt.serial, made.break_glass, actor, utc(now), made.skipped_gates, missing)
+
+
+def _applied_source(workspace: Workspace, made: Plan, approved: Counted) -> str:
+    """The commit up to which all that the file says is applied now, with as many approvals as were needed."""
+    if made.action == "rollback":
+        return before(workspace.repository, made.recorded.head, made.rollback_to).applied_source
+    if made.action == "destroy":
+        return ""
+    left_out = made.targets or made.blocked or (made.break_glass and made.approvals.missing)
+    return approved.applied_source if left_out else made.source_commit
+
+
+def _known(workspace: Workspace, made: Plan, own: BreakGlass | None) -> list[Evidence]:
+    """The evidence of before, where it decides what stays open."""
+    return workspace.reader.evidence() if own or made.recorded.break_glass else []
+
+
+def _forget_approvals(workspace: Workspace, request: Request, digest: str) -> None:
+    """The entry has them now. That those of a closed plan stay on a remote does no harm, and only that is told."""
+    try:
+        remove_approvals(workspace.repository, workspace.environment.name, digest, request.now())
+    except LlmctlError as error:
+        request.notice(f"The approvals of this plan could not be taken away, which does no harm: {error.summary}.")
 
 
 def _steps(workspace: Workspace, request: Request, run: Run) -> tuple[ApplyResult | None, list[LlmctlError]]:

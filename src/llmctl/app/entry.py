@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from llmctl.app.approvals import Counted, decided
 from llmctl.app.request import Request
 from llmctl.app.workspace import Workspace
 from llmctl.apply import ApplyResult, State
 from llmctl.core.address import Address
+from llmctl.core.decisions import BreakGlass
 from llmctl.core.digests import Json
 from llmctl.core.errors import LlmctlError
 from llmctl.core.exits import ExitCode
 from llmctl.core.resources import Rejection
 from llmctl.core.steps import Action, Destroy, Move, Promote, Step
 from llmctl.plan import Plan, plan_json
+from llmctl.plan.drift import UNMANAGED
 from llmctl.record import Outcome as Ending
 
 _NAMED = 3  # changes that the subject of an entry names
@@ -29,9 +32,12 @@ def word(code: ExitCode, request: Request, *, finished: bool) -> Ending:
     return "interrupted" if code is ExitCode.INTERRUPTED else "failed"
 
 
-def subject(request: Request, made: Plan, result: ApplyResult | None, errors: list[LlmctlError]) -> str:
-    """What the log shows of an entry: what changed, or why it did not."""
+def subject(
+    request: Request, made: Plan, result: ApplyResult | None, errors: list[LlmctlError], closed: Sequence[int] = ()
+) -> str:
+    """What the log shows of an entry: what changed, or why it did not; and which break-glasses it ``closed``."""
     what = request.action if request.rollback_to is None else f"rollback to serial {request.rollback_to}"
+    what += " (break-glass)" if made.break_glass else ""
     if errors:
         return f"{what}: {errors[0].summary}"
     if result is None or not result.ok:
@@ -39,14 +45,48 @@ def subject(request: Request, made: Plan, result: ApplyResult | None, errors: li
     said = [f"{c.address} v{c.version_after}" for c in made.changes if c.action is not Action.DELETE]
     said += [f"{c.address} deleted" for c in made.changes if c.action is Action.DELETE]
     touched = {step.address for step in made.steps}
-    drifted = dict.fromkeys(d.address for d in made.drift if d.address in touched)
-    said += [f"{address} restored" for address in drifted]
+    drifted = {d.address: d.summary.startswith(UNMANAGED) for d in made.drift if d.address in touched}
+    changed = {c.address for c in made.changes}
+    said += [f"{address} restored" for address, unmanaged in drifted.items() if not unmanaged]
+    said += [f"unmanaged {a} taken away" for a, unmanaged in drifted.items() if unmanaged and a not in changed]
+    said += [f"break-glass of serial {serial} put right" for serial in closed]
     routes_first = sorted(said, key=lambda text: not text.startswith("route."))
     more = f" and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
     return f"{what}: {', '.join(routes_first[:_NAMED]) or 'nothing was left'}{more}"
 
 
-def decisions(workspace: Workspace, request: Request, made: Plan, result: ApplyResult | None) -> Json:
+@dataclass(frozen=True, slots=True)
+class Consented:
+    """Who answers for an apply: its approvals, the break-glass that it is (``own``), and the serials of those that it
+    ``closed``. ``lowers`` says whether from now on as few approvals are needed as the file says, ``applied_source`` is
+    the commit up to which all of the file is applied and approved: who wrote what came after may not approve it."""
+
+    approvals: Counted
+    own: BreakGlass | None = None
+    closed: tuple[int, ...] = ()
+    lowers: bool = False
+    applied_source: str = ""
+
+    def to_json(self) -> dict[str, Json]:
+        counted = self.approvals
+        return {
+            "applied_source": self.applied_source,
+            **({"approvals": decided(counted, lowers=self.lowers)} if counted.required or counted.declared else {}),
+            **({"break_glass": self.own.to_json()} if self.own else {}),
+            **({"reconciles": list(self.closed)} if self.closed else {}),
+        }
+
+    def trailers(self) -> list[tuple[str, str]]:
+        return [
+            *(("Approval", f"{approval.signer} {approval.key}") for approval in self.approvals.given),
+            *([("Break-Glass", self.own.reason)] if self.own else []),
+            *(("Reconciles", str(serial)) for serial in self.closed),
+        ]
+
+
+def decisions(
+    workspace: Workspace, request: Request, made: Plan, result: ApplyResult | None, consent: Consented
+) -> Json:
     """``decisions/<serial>.json``: who and where, what was planned, what policies said, how each step ended."""
     shown = plan_json(made)
     return {
@@ -59,6 +99,8 @@ def decisions(workspace: Workspace, request: Request, made: Plan, result: ApplyR
         "changes": [{k: c[k] for k in ("address", "action", "reason", "before", "after")} for c in shown["changes"]],
         "drift": shown["drift"],
         "policies": shown["policies"],
+        **({"promotion": made.promotion.to_json()} if made.promotion else {}),
+        **consent.to_json(),
         "source_commit": made.source_commit,
         "source_modified": workspace.repository.is_dirty(workspace.document.files),
         "steps": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from llmctl.app.break_glass import interrupted
 from llmctl.app.entry import under_new_names
 from llmctl.app.workspace import Workspace
 from llmctl.plan import undone
@@ -11,13 +12,27 @@ from llmctl.record import HeldLock, find_interrupted
 
 
 def close_interrupted(workspace: Workspace, held: HeldLock, notice: Callable[[str], None]) -> None:
-    """Close an open attempt, if there is one, as interrupted; ``notice`` is told which. Call it with the lock held."""
-    found = find_interrupted(workspace.repository, workspace.environment.name)
+    """Close an open attempt, if there is one, as interrupted; ``notice`` is told which. Call it with the lock held.
+
+    One that was over, and was only not recorded, is closed as what it was.
+    """
+    found = find_interrupted(workspace.repository, workspace.environment.name, dropped=notice)
     if found is None:
         return
     notice(found.describe())
+    workspace.target.sweep()
     state = workspace.reader.state()
-    attempt = found.recover(held.fence)
+    attempt = found.recover(held.fence, held)
+    if ended := found.closing:
+        attempt.close(
+            ended.outcome,
+            subject=ended.subject,
+            decisions=ended.decisions,
+            rejections=ended.rejections,
+            break_glass=ended.break_glass,
+            trailers=ended.trailers,
+        )
+        return
     rejections = state.rejections
     if rejections and attempt.tip:
         to = {old: new for new, old in undone(state, workspace.reader.state_of(attempt.tip))}
@@ -27,5 +42,5 @@ def close_interrupted(workspace: Workspace, held: HeldLock, notice: Callable[[st
         subject=f"{found.action} interrupted",
         decisions={"interrupted": True, "open_intents": [i.step for i in found.intents]},
         rejections=rejections,
-        break_glass=state.break_glass,
+        break_glass=interrupted(workspace, attempt.tip, attempt.serial),
     )

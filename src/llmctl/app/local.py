@@ -16,7 +16,7 @@ from llmctl.core.diagnostics import Diagnostic, Severity
 from llmctl.core.errors import InvalidInput, LlmctlError
 from llmctl.core.protocols import GatewayReading, Op
 from llmctl.providers.local import LocalTarget
-from llmctl.record import Lock
+from llmctl.record import Lock, open_repository
 
 _POLL_S = 0.2
 
@@ -24,15 +24,20 @@ _POLL_S = 0.2
 def start(workspace: Workspace, progress: Callable[[str], None]) -> None:
     """Start what an apply left here, for example after a reboot. Nothing is recorded: nothing changes."""
     _applied(workspace)
-    with Lock(workspace.repository, workspace.environment.name).acquire("llmctl local start") as held:
+    with _lock(workspace).acquire("llmctl local start") as held:
         workspace.target.start(_op(workspace, progress, held.check))
 
 
 def stop(workspace: Workspace, progress: Callable[[str], None]) -> None:
     """Stop all processes and keep all files; ``start`` or ``apply`` brings them back."""
     _applied(workspace)
-    with Lock(workspace.repository, workspace.environment.name).acquire("llmctl local stop") as held:
+    with _lock(workspace).acquire("llmctl local stop") as held:
         workspace.target.stop(_op(workspace, progress, held.check))
+
+
+def _lock(workspace: Workspace) -> Lock:
+    """This clone's lock, also where the record is on a remote: the processes are those of this machine."""
+    return Lock(open_repository(workspace.root), workspace.environment.name)
 
 
 def _applied(workspace: Workspace) -> None:

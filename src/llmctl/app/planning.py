@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 from llmctl import gates, spec
 from llmctl.app.local import elsewhere, outdated
 from llmctl.app.policies import judge, today, untold
-from llmctl.app.promotion import missing_promotions, readers
+from llmctl.app.promotion import Promotion, origins, promotion
+from llmctl.app.promotion_proof import Sought
+from llmctl.app.untrusted import as_far_as_told, of_built_in_kinds
 from llmctl.app.workspace import Workspace
 from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic, Severity
@@ -20,7 +22,8 @@ from llmctl.core.protocols import GatewayReading
 from llmctl.core.resources import Desired, RecordState, Resource
 from llmctl.core.secrets import SecretRef
 from llmctl.plan import GateForecast, Plan, as_recorded, build_plan
-from llmctl.record import Lock, find_interrupted, source_at
+from llmctl.plan.drift import unmanaged
+from llmctl.record import Lock, find_interrupted, side_refs, source_at
 from llmctl.spec.suggestions import suggestion
 
 
@@ -29,11 +32,12 @@ class Scope:
     """What narrows or widens a plan. ``targets`` are addresses as the user wrote them, empty for everything;
     ``base`` is a git revision whose policies judge too, and with whose gates those of the file are compared;
     ``promote_from`` an environment in which artifact revisions must have passed, beside the one that the file may
-    name."""
+    name, and ``from_record`` where its record is: a clone's path, a git URL or the file of a bundle, "" for here."""
 
     targets: tuple[str, ...] = ()
     base: str = ""
     promote_from: str = ""
+    from_record: str = ""
 
 
 EVERYTHING = Scope()
@@ -42,14 +46,19 @@ EVERYTHING = Scope()
 def plan(workspace: Workspace, scope: Scope = EVERYTHING, *, offline: bool = False) -> Plan:
     """Plan what ``llmops.yaml`` asks for. Reads only; raises ``InvalidInput`` when the file is wrong."""
     resolved = workspace.resolved
+    desired, notes = resolved.desired, resolved.warnings
+    if workspace.document.sealed:
+        desired, more = as_far_as_told(desired, _recorded(workspace), resolved.unknown)
+        notes = (*notes, *more)
     return plan_for(
         workspace,
-        resolved.desired,
+        desired,
         scope,
         action="apply",
         offline=offline,
-        warnings=resolved.warnings,
-        secrets=resolved.secrets,
+        warnings=notes,
+        # Which variables are set is nothing that a stranger should learn.
+        secrets=() if workspace.document.sealed else resolved.secrets,
     )
 
 
@@ -65,13 +74,16 @@ def plan_for(
     secrets: Iterable[tuple[Address, SecretRef]] = (),
 ) -> Plan:
     """Plan any desired state: the file's, an earlier entry's (rollback), or none at all (destroy)."""
-    recorded = workspace.recorded()
+    if not offline:
+        workspace.sync()
+    recorded = _recorded(workspace)
     seen = None if offline else workspace.read_live(desired, recorded)
     notes = [*warnings, *_unfinished(workspace), *moved_port(workspace, seen.gateway if seen else None)]
     notes += elsewhere(workspace) if seen else ()
     notes += outdated(seen.gateway) if seen and action != "destroy" else ()
     if seen is not None and action != "destroy":
         _refuse_if_live_is_ahead(workspace, recorded)
+        notes += unmanaged(desired, recorded, seen)
     base = _rules_at(workspace, scope.base) if scope.base else None
     made = build_plan(
         desired,
@@ -88,13 +100,19 @@ def plan_for(
     notes += _unset(workspace, secrets) if made.steps else []
     known = workspace.reader.evidence() if made.gates else []
     judged = judge(made, desired, base, today())
+    passed = _promotion(workspace, made, scope, fetch=not offline)
     return replace(
         made,
         gates=tuple(_with_cached(forecast, made, known) for forecast in made.gates),
         policies=judged,
-        denials=(*made.denials, *_not_promoted(workspace, made, scope)),
-        warnings=untold(notes, judged, desired),
+        denials=(*made.denials, *passed.denials),
+        warnings=untold([*notes, *passed.warnings], judged, desired),
+        promotion=passed.proof,
     )
+
+
+def _recorded(workspace: Workspace) -> RecordState:
+    return of_built_in_kinds(workspace.recorded()) if workspace.document.sealed else workspace.recorded()
 
 
 def _targets(asked: Iterable[str], desired: Desired, recorded: RecordState) -> tuple[Address, ...]:
@@ -118,8 +136,8 @@ def _rules_at(workspace: Workspace, revision: str) -> Mapping[Address, Resource]
     return spec.base_rules(workspace.document, files, workspace.environment.name, base=revision)
 
 
-def _not_promoted(workspace: Workspace, made: Plan, scope: Scope) -> tuple[Diagnostic, ...]:
-    return missing_promotions(made, readers(workspace), scope.promote_from)
+def _promotion(workspace: Workspace, made: Plan, scope: Scope, *, fetch: bool) -> Promotion:
+    return promotion(made, origins(workspace, Sought(scope.from_record, fetch)), scope.promote_from)
 
 
 def nothing_desired(workspace: Workspace) -> Desired:
@@ -137,19 +155,23 @@ def _refuse_if_live_is_ahead(workspace: Workspace, recorded: RecordState) -> Non
         return
     if find_interrupted(workspace.repository, workspace.environment.name) is None:
         branch = f"refs/heads/llmctl/{recorded.environment}"
+        remote = workspace.repository.remote
+        there = f" on {remote}" if remote else ""
         raise RecordError(
             f"the gateway has what apply serial {config.serial} published, the record ends at {recorded.serial}",
             detail="Entries of the record were lost or rewritten; a plan made from it would be wrong.",
-            hint=f"Get {branch} back (git reflog, another clone), or `llmctl destroy` what runs and start over.",
+            hint=f"Get {branch} back{there} (git reflog, another clone), or `llmctl destroy` what runs and start over.",
         )
 
 
 def in_progress(workspace: Workspace) -> tuple[str, str]:
     """Who works on the environment now, and which apply never ended; "" for none."""
-    lock = Lock(workspace.repository, workspace.environment.name).peek()
+    repository, name = workspace.repository, workspace.environment.name
+    refs = side_refs(repository, name)
+    lock = Lock(repository, name).peek(refs)
     if lock is not None and not lock.abandoned:
-        return ("" if lock.pid == os.getpid() else lock.describe()), ""
-    found = find_interrupted(workspace.repository, workspace.environment.name)
+        return ("" if lock.is_ours else f"{lock.describe()}, {lock.age()}"), ""
+    found = find_interrupted(repository, name, refs=refs)
     return "", found.describe() if found else ""
 
 

@@ -8,6 +8,7 @@ import sys
 from urllib.parse import urlsplit
 
 from llmctl import spec
+from llmctl.app.gc import cleared_by
 from llmctl.app.workspace import Workspace
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json, digest_file
@@ -84,7 +85,8 @@ def _taken_port(workspace: Workspace) -> list[Diagnostic]:
 
 
 def _refuse_without_artifacts(workspace: Workspace, desired: Desired) -> None:
-    missing = []
+    missing: list[str] = []
+    gone: list[str] = []
     stored = workspace.target.artifacts.has
     found: set[str] = set()
     for address, resource in sorted(desired.resources.items()):
@@ -94,6 +96,7 @@ def _refuse_without_artifacts(workspace: Workspace, desired: Desired) -> None:
                 found.add(content)
             else:
                 missing.append(f"{address}: {path} ({content[:19]}…)")
+                gone.append(content)
     for address, resource in sorted(desired.resources.items()):
         for link in resource.spec["chain"] if address.kind == "route" else ():
             weights = link["spec"]["weights"]
@@ -101,8 +104,11 @@ def _refuse_without_artifacts(workspace: Workspace, desired: Desired) -> None:
                 a["digest"] for a in weights.get("adapters", ())
             ]
             lost = [d for d in needed if d not in found and not stored(d)]
+            gone += lost
             missing += [f"{address}: weights {d[:19]}… of {link['endpoint']}@{link['revision'][:8]}" for d in lost]
     if missing:
+        serials = sorted(set(cleared_by(workspace.reader, gone).values()))
+        missing += [f"`llmctl gc` cleared away content of these, as serial {serial}." for serial in serials]
         raise ProviderError(
             "this rollback needs artifacts that are no longer there; nothing was changed",
             detail="\n".join(missing),

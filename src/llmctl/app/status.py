@@ -10,12 +10,14 @@ from llmctl.app.local import elsewhere, outdated
 from llmctl.app.planning import in_progress, plan_for
 from llmctl.app.workspace import Workspace
 from llmctl.core.address import Address
+from llmctl.core.decisions import BreakGlass
 from llmctl.core.digests import Json
 from llmctl.core.kinds import Role, kind_of
 from llmctl.core.resources import Desired, Key, RecordState, Resource
 from llmctl.plan import Drift, Plan
 from llmctl.plan.drift import observe
 from llmctl.plan.routes import endpoint_keys
+from llmctl.record import RemoteError
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +84,12 @@ class Status:
     unreadable: tuple[str, ...]
     lock: str  # who works on it now, "" when nobody
     interrupted: str  # an apply that never ended, "" when none
+    break_glass: tuple[BreakGlass, ...]  # those that nothing has put right yet
 
 
 def status(workspace: Workspace) -> Status:
     """Read everything, decide nothing. Hosted APIs are asked, which a plan does not do."""
+    stale = _sync(workspace)
     state = workspace.recorded()
     asked = workspace.target.endpoints.ask_external()
     seen = workspace.read_live(state)
@@ -107,10 +111,20 @@ def status(workspace: Workspace) -> Status:
             Process(p.name, p.pid, p.state.value, p.uptime, p.detail) for p in workspace.target.processes()
         ),
         drift=observed.drift,
-        unreadable=tuple(f"{d.address or 'target'}: {d.summary}" for d in observed.blocked),
+        unreadable=(*stale, *(f"{d.address or 'target'}: {d.summary}" for d in observed.blocked)),
         lock=working,
         interrupted=interrupted,
+        break_glass=state.break_glass,
     )
+
+
+def _sync(workspace: Workspace) -> tuple[str, ...]:
+    """Fetch the record; what serves here can be told without the remote, and with a warning is."""
+    try:
+        workspace.sync()
+    except RemoteError as error:
+        return (f"record: {error.summary}; what is shown of it is what this clone knows",)
+    return ()
 
 
 def _routes(state: RecordState, seen: live.LiveState) -> list[RouteStatus]:
@@ -173,6 +187,7 @@ def _resources(state: RecordState, seen: live.LiveState) -> Iterator[ResourceSta
 
 def drift(workspace: Workspace) -> Plan:
     """A plan that only restores what was recorded: its drift is what differs."""
+    workspace.sync()
     state = workspace.recorded()
     resources = {a: Resource(a, r.spec, r.revision, r.needs) for a, r in state.resources.items()}
     desired = Desired(workspace.document.project, workspace.environment, resources, str(workspace.root))

@@ -41,7 +41,8 @@ class Workspace:
         from llmctl.app.validate import checked
 
         found = checked(self.document, self.environment.name)
-        remembered.keep(self.document, found, self._basis)
+        if not self.document.sealed:  # a command that trusts the file reads it anew
+            remembered.keep(self.document, found, self._basis)
         return found
 
     def remember(self) -> None:
@@ -64,6 +65,19 @@ class Workspace:
     @cached_property
     def target(self) -> LocalTarget:
         return LocalTarget(self.root, self.document.project, self.environment)
+
+    def sync(self) -> None:
+        """Bring the record here to where the remote's is, once in a command; nothing where it is in this clone alone.
+
+        Raises ``RemoteError`` when the remote cannot be read, and ``RecordError`` when it has another record.
+        """
+        _ = self._synced
+
+    @cached_property
+    def _synced(self) -> bool:
+        if self.environment.record_remote:
+            record.Remote(self.repository, self.environment.name).sync()
+        return True
 
     def recorded(self) -> RecordState:
         """What is recorded of the environment; raises ``RecordError`` when that is another project's record."""

@@ -130,8 +130,12 @@ def _refuse_while_served(effects: Effects, step: Provision, key: Key, op: Op) ->
 
 
 def _unprovision(effects: Effects, step: Provision, op: Op) -> None:
-    """Delete an endpoint revision again; an artifact's content stays in the store and only its record goes back."""
-    if kind_of(step.address.kind).role is Role.DEPLOYMENT:
+    """Delete an endpoint revision again; an artifact's content stays in the store and only its record goes back.
+
+    What was adopted, or changed in place, ran before, and stays.
+    """
+    made = step.action not in (Action.ADOPT, Action.UPDATE)
+    if kind_of(step.address.kind).role is Role.DEPLOYMENT and made:
         key = key_of(step.address, step.revision)
         _refuse_while_served(effects, step, key, op)
         effects.delete(step, op, effects.live(step, op, key))

@@ -109,10 +109,10 @@ class Run:
             self.ended(intent, error)
         self.ended(intent, None, *outcome[-1])
 
-    def intend(self, step: Step, name: str, data: Mapping[str, Json]) -> Intent:
-        """Note an effect that is about to be made, while the lock is ours."""
+    def intend(self, step: Step, name: str, data: Mapping[str, Json], *, share: bool = True) -> Intent:
+        """Note an effect that is about to be made, while the lock is ours; ``share`` as the journal has it."""
         self.check_lease()  # here too: a provider of somebody else's may forget to, and a step may have many effects
-        return self.journal.intend(step.id, name, data)
+        return self.journal.intend(step.id, name, data, share=share)
 
     def ended(
         self, intent: Intent, error: Exception | None, outcome: str = "ok", data: Mapping[str, Json] | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llmctl.apply.attempts import Attempts
 from llmctl.apply.rollout import Edit, Rollout, Wish
 from llmctl.apply.run import Run
-from llmctl.core.errors import TransientError
+from llmctl.core.errors import LlmctlError, TransientError
 from llmctl.core.protocols import Intent, Op
 from llmctl.core.steps import Step
 
@@ -66,11 +66,17 @@ def _once(run: Run, rollout: Rollout, members: Sequence[Member]) -> None:
         try:
             member.op.guard()
             swap = member.swap()
-            intent = run.intend(member.step, swap.effect, {"gateway": str(member.step.address)})
+            intent = run.intend(member.step, swap.effect, {"gateway": str(member.step.address)}, share=False)
             begun.append((member, Wish(member.step, member.op, swap.edit, swap.always), intent))
         except Exception as error:  # noqa: BLE001 - a step's own error must not keep the others back
             member.error = error
-    rollout.change([wish for _, wish, _ in begun])
+    try:
+        run.journal.share()
+    except LlmctlError as error:
+        for _, wish, _ in begun:
+            wish.error = error
+    else:
+        rollout.change([wish for _, wish, _ in begun])
     for member, wish, intent in begun:
         try:
             run.ended(intent, wish.error, "ok" if wish.changed else "already so")

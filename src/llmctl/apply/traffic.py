@@ -27,6 +27,7 @@ class Traffic:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.rollout = Rollout(run.target.gateway, run.environment, run.clock)
+        self._served: dict[Address, gw.Route] = {}  # routes that nobody recorded, as they were before this apply
 
     def runs(self, step: Step, op: Op, key: Key) -> bool:
         """Whether an endpoint revision is live and healthy. Raises ``TransientError`` when that cannot be read."""
@@ -37,8 +38,7 @@ class Traffic:
         """The one edit that a step is, for those of which ``Effects.swaps`` says so."""
         match step:
             case Stage():
-                staged = self._revision(step, op)
-                return Swap("stage", lambda config: gw.staged(config, step.address.name, staged))
+                return Swap("stage", partial(self._staged, step, self._revision(step, op)))
             case Shift():
                 return Swap("shift", partial(self._shifted, step))
             case Promote():
@@ -87,6 +87,12 @@ class Traffic:
                     if age >= LEASE_S:
                         raise
 
+    def _staged(self, step: Stage, wanted: gw.RouteRevision, config: gw.GatewayConfig) -> gw.GatewayConfig:
+        route = config.routes.get(step.address.name)
+        if route is not None and route.promoted and step.address not in self.run.before:
+            self._served.setdefault(step.address, route)
+        return gw.staged(config, step.address.name, wanted)
+
     def _promote(self, step: Promote) -> Swap:
         name, was = step.address.name, self.run.before.get(step.address)
         keep = was.revision if was else ""
@@ -123,14 +129,17 @@ class Traffic:
         return Swap("rename", edit)
 
     def shift_back(self, step: Stage) -> Swap:
-        """Back to 100 % of what is recorded, also when the promotion itself was published and not recorded."""
+        """Back to 100 % of what is recorded, or served before without a record, also when the promotion itself was
+        published and not recorded."""
         name = step.address.name
-        was = self.run.resources.get(step.address)
+        was, served = self.run.resources.get(step.address), self._served.get(step.address)
 
         def edit(config: gw.GatewayConfig) -> gw.GatewayConfig:
             route = config.routes.get(name)
             if route is None:
                 return config
+            if served is not None:
+                return gw.with_route(config, served)
             if was is not None and was.revision in route.revisions:
                 return gw.promoted(config, name, was.revision)
             return gw.without_revision(gw.shifted_back(config, name), name, step.revision)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from llmctl import __version__
+from llmctl.core.dumps import leave_no_core_dump
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -28,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("schema", "Print the JSON Schema of llmops.yaml, for editors."),
     "plan": ("plan", "Show what would change, why, and which gates would prove it."),
     "apply": ("apply", "Make it so: provision, prove, shift traffic, record."),
+    "approve": ("approve", "Sign a saved plan, so that others may apply it."),
     "destroy": ("destroy", "Take away everything of an environment; the record stays."),
     "drift": ("drift", "Compare what runs with what was recorded."),
     "status": ("status", "Show what serves now."),
@@ -36,8 +38,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "chat": ("chat", "Ask a route, and see which revision answers."),
     "rollback": ("rollback", "Go back to an earlier entry of the record, without a gate run."),
     "unreject": ("unreject", "Allow a revision again that a rollback left behind."),
+    "state": ("state", "Look at what is recorded, and have the record forget something."),
+    "import": ("import_", "Take into the record what runs and was never recorded."),
+    "gc": ("gc", "Clear away what no record needs any more, after showing it."),
     "unlock": ("unlock", "End the lock of a command that hangs."),
-    "audit": ("audit", "Read and verify the record: log, show, verify."),
+    "audit": ("audit", "Read, export and verify the record of what was applied."),
     "gate": ("gate", "Run gates by hand; nothing is recorded."),
     "policy": ("policy", "List, explain and test the policies of llmops.yaml."),
     "promote": ("promote", "Apply to one environment what has passed in another."),
@@ -47,7 +52,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 #: Commands that the design names and this version does not serve.
 NOT_YET = frozenset(
     (
-        *("review", "dataset", "rollout", "approve", "state", "import", "gc"),
+        *("review", "dataset", "rollout"),
         *("keys", "observe", "lineage", "report"),
     )
 )
@@ -127,6 +132,7 @@ def _take_names_for_utf8() -> None:
 def main() -> NoReturn:
     """Entry point: runs the command and exits with a code of DESIGN section 5."""
     _take_names_for_utf8()
+    leave_no_core_dump()
     # Short-lived and allocation-heavy: collecting garbage early costs more than the memory it saves.
     gc.set_threshold(5_000_000, 50, 50)
     from llmctl.cli.errors import exit_code_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -83,4 +84,41 @@ target_option = click.option(
     multiple=True,
     shell_complete=addresses,
     help="Only this resource and what it needs; may be repeated.",
+)
+
+from_record_option = click.option(
+    "--from-record",
+    "from_record",
+    metavar="PLACE",
+    envvar="LLMCTL_PROMOTE_RECORD",
+    default="",
+    help="Where the record of the environment before is: another clone, a git URL, a bundle.",
+)
+
+untrusted_option = click.option(
+    "--untrusted",
+    is_flag=True,
+    envvar="LLMCTL_UNTRUSTED",
+    help="The file is a stranger's: no variables, no plug-ins, only what git tracks.",
+)
+
+signers_option = click.option(
+    "--allowed-signers",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="LLMCTL_ALLOWED_SIGNERS",
+    help="Whose approvals count; default: git's gpg.ssh.allowedSignersFile.",
+)
+
+break_glass_option = click.option(
+    "--break-glass",
+    metavar="REASON",
+    help="An emergency: skip approvals and, where policy lets it, gates; it stays open until put right.",
+)
+
+out_option = click.option(
+    "--out",
+    metavar="PATH",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Save what would be done, for `llmctl approve`, and do nothing.",
 )

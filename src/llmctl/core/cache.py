@@ -11,7 +11,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from llmctl.core.files import write_atomic
+from llmctl.core.files import sweep, write_atomic
 
 #: No environment has a name that starts with a dot.
 FOLDER = ".cache"
@@ -52,6 +52,7 @@ class CacheFile:
             if not os.path.lexists(folder):
                 folder.mkdir(mode=0o700)  # fails without a `.llmctl`
             if self._is_ours():
+                sweep(folder)
                 write_atomic(self._path, data, durable=False)
 
     def forget(self) -> None:

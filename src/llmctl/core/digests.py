@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,29 @@ def canonical_json(value: Json) -> str:
 
 
 def pretty_json(value: Json) -> str:
-    """JSON for the record: sorted keys, one item a line, so that ``git diff`` reads well."""
-    return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """JSON for the record: sorted keys, one item a line, so that ``git diff`` reads well.
+
+    Of its own, because ``json`` has no C code for indented text, and a verification writes every file of a history once
+    more. Raises ``TypeError``, ``ValueError`` or ``RecursionError`` for what JSON cannot hold.
+    """
+    return _text(value, "\n") + "\n"
+
+
+def _text(value: Json, line: str) -> str:
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if isinstance(value, dict):
+        if not value:
+            return "{}"
+        inner = line + "  "
+        items = [f"{inner}{encode_basestring(key)}: {_text(value[key], inner)}" for key in sorted(value)]
+        return "{" + ",".join(items) + line + "}"
+    if isinstance(value, list | tuple):
+        if not value:
+            return "[]"
+        inner = line + "  "
+        return "[" + ",".join([inner + _text(item, inner) for item in value]) + line + "]"
+    return int.__repr__(value) if type(value) is int else json.dumps(value, allow_nan=False)
 
 
 def digest_bytes(data: bytes) -> str:

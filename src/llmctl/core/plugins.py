@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, Union
+from typing import Any, Protocol, Union, runtime_checkable
 
 from llmctl.core.address import NAME, Address
 from llmctl.core.errors import LlmctlError
 from llmctl.core.kinds import KINDS, Kind, Role, kind_of
 from llmctl.core.protocols import ArtifactStore, Provider
-from llmctl.core.resources import Resource, Spec
+from llmctl.core.resources import Key, Resource, Spec
 
 GROUP = "llmctl.kinds"
 
@@ -81,6 +81,18 @@ class Place:
     artifacts: ArtifactStore
 
 
+@runtime_checkable
+class Imports(Protocol):
+    """Capability of a provider: `llmctl import` may take in what is live and was never recorded."""
+
+    def read_spec(self, key: Key) -> Declared:
+        """The spec from which exactly what is there would be made, and what it needs.
+
+        Its revision is the one that is read back. Raises ``ProviderError`` when it cannot be told.
+        """
+        ...
+
+
 class KindPlugin(Protocol):
     """One kind: its name and serving fields, the shape of its entries, and its provider on each target.
 
@@ -139,9 +151,26 @@ def look() -> tuple[tuple[Found, ...], Mapping[str, KindPlugin]]:
     return tuple(found), usable
 
 
+_left_out = False
+
+
+def leave_out() -> None:
+    """Load no package's kinds in this process from now on: what is read is a stranger's."""
+    global _left_out
+    _left_out = True
+    installed.cache_clear()
+
+
+def are_left_out() -> bool:
+    """Whether the kinds of other packages are not looked for."""
+    return _left_out
+
+
 @lru_cache(maxsize=1)
 def installed() -> Mapping[str, KindPlugin]:
     """All kinds that installed packages add, by name. Raises ``LlmctlError`` for one that cannot be used."""
+    if _left_out:
+        return {}
     found, usable = look()
     for each in found:
         if each.problem:

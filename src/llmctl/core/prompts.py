@@ -13,6 +13,7 @@ from llmctl.core.digests import Json
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from jinja2.meta import TrackingCodeGenerator
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 #: Types a prompt variable may be declared with, and what Python makes of their JSON.
@@ -44,14 +45,30 @@ def _compiled(source: str) -> Template:
     return _environment().from_string(source)
 
 
+@lru_cache(maxsize=1)
+def _tracker() -> type[TrackingCodeGenerator]:
+    """What finds names, as ``jinja2.meta`` does, and computes nothing: Jinja folds constants, and `{{ "x" * 10**10 }}`
+    must not be made for it."""
+    from jinja2 import meta, nodes
+
+    class Tracker(meta.TrackingCodeGenerator):
+        def _output_child_to_const(self, *_: object) -> str:
+            raise nodes.Impossible
+
+    return Tracker
+
+
 def template_variables(source: str) -> frozenset[str]:
     """The names that a template reads. Raises ``PromptError`` with the line when it does not parse."""
     if "{" not in source:
         return frozenset()
-    from jinja2 import TemplateSyntaxError, meta
+    from jinja2 import TemplateSyntaxError
 
     try:
-        return frozenset(meta.find_undeclared_variables(_environment().parse(source)))
+        tracker = _tracker()(_environment())
+        tracker.optimizer = None
+        tracker.visit(_environment().parse(source))
+        return frozenset(tracker.undeclared_identifiers)
     except TemplateSyntaxError as error:
         raise PromptError(f"the template does not parse (its line {error.lineno}): {error.message}") from None
 

@@ -137,11 +137,15 @@ class Intent:
 class Journal(Protocol):
     """Remembers every effect before it is made and its outcome after, so that a crash loses nothing.
 
-    ``intend`` returns only when the intent is durable. ``commit`` puts the outcome of a step into the
-    attempt: changed resources, evidence, and the text of the change.
+    ``intend`` returns only when the intent is durable, and where the record is shared, on its remote. With
+    ``share=False`` it is durable on this machine alone: for many at once, followed by one ``share`` before the first
+    effect. ``commit`` puts the outcome of a step into the attempt: changed resources, evidence, and the text of the
+    change.
     """
 
-    def intend(self, step: str, effect: str, data: Mapping[str, Json]) -> Intent: ...
+    def intend(self, step: str, effect: str, data: Mapping[str, Json], *, share: bool = True) -> Intent: ...
+
+    def share(self) -> None: ...
 
     def done(self, intent: Intent, outcome: str, data: Mapping[str, Json]) -> None: ...
 
@@ -154,12 +158,14 @@ class Change:
 
     ``resources`` maps addresses to what is recorded of them from now on, ``None`` deletes. ``trailers``
     become ``Llmctl-…`` lines, in order. A change may be empty: it then only says that something was done.
+    ``removes`` are paths of evidence that nothing needs any more, which only the history keeps from now on.
     """
 
     subject: str
     resources: Mapping[Address, Recorded | None] = field(default_factory=dict)
     evidence: Sequence[Evidence] = ()
     trailers: Sequence[tuple[str, str]] = ()
+    removes: Sequence[str] = ()
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ from llmctl.plan.explain import Cause, Explanation, explain
 from llmctl.plan.forecasts import gate_rules
 from llmctl.plan.inputs import moved
 from llmctl.plan.model import (
+    Consent,
     Drift,
     FieldDiff,
     GateForecast,
@@ -15,11 +16,13 @@ from llmctl.plan.model import (
     Weakening,
 )
 from llmctl.plan.moves import as_recorded
-from llmctl.plan.planfile import diagnostic_json, plan_digest, plan_json
+from llmctl.plan.planfile import covered_of, diagnostic_json, plan_digest, plan_json, sealed
 from llmctl.plan.saved import SavedPlan, load_plan, read_plan
+from llmctl.plan.skipping import skippable, skipped
 
 __all__ = [
     "Cause",
+    "Consent",
     "Drift",
     "Explanation",
     "FieldDiff",
@@ -32,6 +35,7 @@ __all__ = [
     "as_recorded",
     "back_to",
     "build_plan",
+    "covered_of",
     "diagnostic_json",
     "explain",
     "gate_rules",
@@ -40,5 +44,8 @@ __all__ = [
     "plan_digest",
     "plan_json",
     "read_plan",
+    "sealed",
+    "skippable",
+    "skipped",
     "undone",
 ]

@@ -69,14 +69,16 @@ def build_plan(
         scope.held,
         frozenset(w.address for w in weakened if w.against == RECORD),
         scope.moves,
+        _skipped_before(recorded, scope),
     )
     steps = _steps(builder)
+    taken_in = {c.address for c in changes if c.action is Action.ADOPT and c.address.kind == "route"}
     return Plan(
         action=action,
         desired=scope.desired,
         recorded=recorded,
         changes=tuple(changes),
-        drift=tuple(d for d in observed.drift if d.address not in left),
+        drift=tuple(d for d in observed.drift if d.address not in left and d.address not in taken_in),
         steps=steps,
         gates=forecasts(builder, steps),
         impact=blast_radius(builder, steps),
@@ -90,7 +92,14 @@ def build_plan(
         targets=targets,
         waiting=tuple(sorted(touched & scope.waiting, key=by_name)),
         left_out=left,
+        reconciles=tuple(b.serial for b in recorded.break_glass) if action == "apply" and not targets else (),
     )
+
+
+def _skipped_before(recorded: RecordState, scope: Scope) -> dict[Address, int]:
+    """The gates that a break-glass skipped and that have not passed since, by their names now; and its serial."""
+    to = dict(scope.moves)
+    return {to.get(gate, gate): b.serial for b in reversed(recorded.break_glass) for gate in b.gates}
 
 
 def _in_the_way(observed: Observed, scope: Scope, recorded: RecordState, live: LiveState | None) -> set[Address]:

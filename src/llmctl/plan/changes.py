@@ -14,6 +14,7 @@ from llmctl.live import LiveState
 from llmctl.plan.diff import field_diffs
 from llmctl.plan.model import ResourceChange
 from llmctl.plan.moves import Pair, renamed, with_new_names
+from llmctl.plan.routes import differences, route_revision
 
 
 def next_version(recorded: Recorded | None, revision: str) -> int:
@@ -32,6 +33,18 @@ def same(want: Resource, was: Recorded) -> bool:
     return want.revision == was.revision and want.spec == was.spec and want.needs == was.needs
 
 
+def half_way(was: Recorded, recorded: RecordState) -> bool:
+    """Whether a route is recorded with other operating fields of an endpoint than that endpoint is.
+
+    An apply that ended between the two left that. What the gateway was told is then known from neither.
+    """
+    for link in was.spec["chain"] if was.address.kind == "route" else ():
+        used = recorded.resources.get(Address("endpoint", link["endpoint"]))
+        if used is not None and used.revision == link["revision"] and used.spec != link["spec"]:
+            return True
+    return False
+
+
 def changes(
     desired: Desired,
     recorded: RecordState,
@@ -48,7 +61,7 @@ def changes(
     found = []
     for address, want in desired.resources.items():
         was = compared.recorded.resources.get(address)
-        if was is None or address in compared.origins or not same(want, was):
+        if was is None or address in compared.origins or not same(want, was) or half_way(was, compared.recorded):
             found.append(_change(want, was, compared))
     for address, was in compared.recorded.resources.items():
         if address not in desired.resources:
@@ -132,11 +145,37 @@ def _renames(was: Recorded, compared: _Compared) -> str:
 
 
 def _creation(want: Resource, live: LiveState | None) -> tuple[Action, str]:
-    key = Key(want.address.name, "" if kind_of(want.address.kind).role is Role.RESOURCE else want.revision)
-    there = live.find(want.address.kind, key) if live else None
-    if there is not None and there.healthy and there.revision == want.revision:
+    if live is not None and (_serves(want, live) if want.address.kind == "route" else _runs(want, live)):
+        there = (
+            live.find("endpoint", Key(want.address.name, want.revision)) if want.address.kind == "endpoint" else None
+        )
+        if there is not None and there.state != want.spec:
+            return Action.ADOPT, "already live, but not recorded; changed in place"
         return Action.ADOPT, "already live exactly so, but not recorded"
     return Action.CREATE, "newly declared"
+
+
+def _runs(want: Resource, live: LiveState) -> bool:
+    key = Key(want.address.name, "" if kind_of(want.address.kind).role is Role.RESOURCE else want.revision)
+    there = live.find(want.address.kind, key)
+    return there is not None and there.healthy and there.revision == want.revision
+
+
+def _serves(want: Resource, live: LiveState) -> bool:
+    """Whether every replica of the gateway serves a route exactly so, from endpoints that are exactly so."""
+    routes = [config.routes.get(want.address.name) for config in live.gateway.configs.values()]
+    if not routes or any(route is None or route.promoted != want.revision for route in routes):
+        return False
+    outputs = {}
+    for link in want.spec["chain"]:
+        key = Key(link["endpoint"], link["revision"])
+        there = live.find("endpoint", key)
+        if there is None or not there.healthy or there.state != link["spec"] or "base_url" not in there.outputs:
+            return False
+        outputs[key] = there.outputs
+    wanted = route_revision(want.spec, want.revision, outputs)
+    aliases = want.spec.get("aliases") or ()
+    return not any(differences(route, wanted, want.revision, aliases) for route in routes)
 
 
 def _new_revision(want: Resource, was: Recorded, before: dict[str, Json], compared: _Compared) -> tuple[Action, str]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from llmctl.core.address import Address
-from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.diagnostics import Diagnostic, Severity
 from llmctl.core.digests import Json
 from llmctl.core.kinds import Role, kind_of
-from llmctl.core.resources import ALL, Key, Recorded, RecordState
+from llmctl.core.resources import ALL, Desired, Key, Recorded, RecordState, Spec
 from llmctl.live import LiveState
 from llmctl.plan.changes import by_name
 from llmctl.plan.model import Drift
 from llmctl.plan.routes import chain_keys, differences, endpoint_keys, route_revision, unrecorded_routes
+
+UNMANAGED = "unmanaged: "  # how drift begins that nobody recorded, so that it is not restored but taken away
+_NAMED = 5  # unmanaged things of a kind that are named; a registry may hold thousands
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class Observed:
 
     ``restore`` holds the live keys to bring back, ``strays`` the endpoint revisions and ``stray_routes``
     the routes that nobody recorded; ``in_use`` are endpoint revisions that must stay for the sake of what this
-    plan does not touch.
+    plan does not touch. ``unrecorded`` are the specs with which wanted endpoint revisions run that nobody recorded.
     """
 
     drift: tuple[Drift, ...] = ()
@@ -31,6 +34,7 @@ class Observed:
     strays: tuple[Key, ...] = ()
     stray_routes: tuple[str, ...] = ()
     in_use: frozenset[Key] = frozenset()
+    unrecorded: Mapping[Key, Spec] = field(default_factory=dict)
 
 
 def observe(recorded: RecordState, live: LiveState, wanted: frozenset[Key]) -> Observed:
@@ -60,9 +64,10 @@ def observe(recorded: RecordState, live: LiveState, wanted: frozenset[Key]) -> O
         restore.append((address, revision))
     strays = _strays(recorded, live, wanted)
     stray_routes = unrecorded_routes(live.gateway_config(), {a.name for a in recorded.resources if a.kind == "route"})
-    drift += [Drift(Address("endpoint", key.name), f"an unrecorded revision {key.revision[:8]} runs") for key in strays]
-    drift += [Drift(Address("route", name), "the gateway serves it and nobody recorded it") for name in stray_routes]
-    return Observed(tuple(drift), tuple(blocked), tuple(restore), strays, tuple(stray_routes))
+    drift += [_unmanaged_endpoint(key, recorded) for key in strays]
+    drift += [_unmanaged_route(name, live) for name in stray_routes]
+    unrecorded = _unrecorded(recorded, live, wanted)
+    return Observed(tuple(drift), tuple(blocked), tuple(restore), strays, tuple(stray_routes), unrecorded=unrecorded)
 
 
 def _unreadable(recorded: RecordState, live: LiveState) -> Iterator[Diagnostic]:
@@ -118,6 +123,55 @@ def _older_endpoints(recorded: RecordState, live: LiveState) -> Iterator[tuple[A
             lines = _drift_of_key(endpoint, key, key.revision, live)
             if lines:
                 yield endpoint, key.revision, f"revision {key.revision[:8]}, used by {address}: {lines[0]}"
+
+
+def _unmanaged_endpoint(key: Key, recorded: RecordState) -> Drift:
+    address = Address("endpoint", key.name)
+    taken_in = () if address in recorded.resources else (_how_to_take_in(address, key),)
+    return Drift(address, f"{UNMANAGED}revision {key.revision[:8]} runs, and nobody recorded it", taken_in)
+
+
+def _unmanaged_route(name: str, live: LiveState) -> Drift:
+    config = live.gateway_config()
+    promoted = config.routes[name].promoted if config else ""
+    taken_in = (_how_to_take_in(Address("route", name), Key(name, promoted)),) if promoted else ()
+    return Drift(Address("route", name), f"{UNMANAGED}the gateway serves it, and nobody recorded it", taken_in)
+
+
+def _how_to_take_in(address: Address, key: Key) -> str:
+    return f"`llmctl import {address} {key}` takes it in; the next apply takes away what is not declared"
+
+
+def unmanaged(desired: Desired, recorded: RecordState, live: LiveState) -> list[Diagnostic]:
+    """What plug-ins have live that nobody recorded and that is not to be adopted: it may be somebody else's, so
+    it is only pointed out."""
+    found = []
+    for kind, reading in sorted(live.readings.items()):
+        if kind_of(kind).role is not Role.RESOURCE:
+            continue
+        addresses = {Address(kind, key.name): key for key in sorted(reading.found)}
+        others = [a for a in addresses if a not in recorded.resources and not _adopted(desired, a, live)]
+        for address in others[:_NAMED]:
+            summary = f"{UNMANAGED}it is live, and nobody recorded it; llmctl leaves it as it is"
+            hint = f"`llmctl import {address} {addresses[address]}` takes it in."
+            detail = live.readings[kind].found[addresses[address]].detail
+            found.append(Diagnostic(summary, Severity.WARNING, address=address, detail=detail, hint=hint))
+        if len(others) > _NAMED:
+            more = f"{UNMANAGED}{len(others) - _NAMED:,} more of the kind {kind} are live, and nobody recorded them"
+            found.append(Diagnostic(more, Severity.WARNING))
+    return found
+
+
+def _adopted(desired: Desired, address: Address, live: LiveState) -> bool:
+    want, there = desired.resources.get(address), live.find(address.kind, Key(address.name))
+    return want is not None and there is not None and there.healthy and there.revision == want.revision
+
+
+def _unrecorded(recorded: RecordState, live: LiveState, wanted: frozenset[Key]) -> dict[Key, Spec]:
+    reading = live.readings.get("endpoint")
+    keys = wanted - {Key(a.name, was.revision) for a, was in recorded.resources.items() if a.kind == "endpoint"}
+    found = ((key, reading.found.get(key)) for key in keys) if reading else ()
+    return {key: there.state for key, there in found if there is not None and there.healthy}
 
 
 def _strays(recorded: RecordState, live: LiveState, wanted: frozenset[Key]) -> tuple[Key, ...]:

@@ -23,6 +23,8 @@ def _forecast(b: Builder, step: RunGate) -> GateForecast:
     if step.as_recorded:
         done = "weakened" if step.address in b.desired.resources else "deleted"
         why = f"{done} by this change, so that the new revision of {step.route} must also pass it as it was recorded"
+    elif step.address in b.unproven and not _is_new(b, step):
+        why = f"the break-glass of serial {b.unproven[step.address]} skipped it"
     elif step.route in b.changes:
         why = f"proves the new revision of {step.route}"
     else:
@@ -36,6 +38,11 @@ def _forecast(b: Builder, step: RunGate) -> GateForecast:
         (*gate_rules(spec["metrics"]), *_slice_rules(spec)),
         as_recorded=step.as_recorded,
     )
+
+
+def _is_new(b: Builder, step: RunGate) -> bool:
+    change = b.changes.get(step.route)
+    return change is not None and change.before != change.after
 
 
 def gate_rules(metrics: Mapping[str, Mapping[str, Json]]) -> tuple[str, ...]:

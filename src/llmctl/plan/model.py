@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from llmctl.core.address import Address
+from llmctl.core.decisions import PromotionProof
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json
 from llmctl.core.policies import PolicyResult
@@ -84,6 +85,26 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True)
+class Consent:
+    """How many people must approve a plan, and who has. Said with the plan, and no part of what they approve.
+
+    ``required`` is more than the file's own ``declared`` where the last apply still needed more.
+    """
+
+    required: int = 0
+    declared: int = 0
+    given: tuple[str, ...] = ()  # principals whose approval counts
+    refused: tuple[str, ...] = ()  # approvals that do not count, a line each with why
+
+    @property
+    def missing(self) -> int:
+        return max(0, self.required - len(self.given))
+
+
+NO_CONSENT = Consent()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A frozen plan: what changes, why, what proves it, and the steps that do it.
 
@@ -111,8 +132,13 @@ class Plan:
     targets: tuple[Address, ...] = ()  # what --target asked for; empty for everything
     waiting: tuple[Address, ...] = ()  # what would change and is held: it needs something that is blocked
     left_out: tuple[Address, ...] = ()  # what would change too, and is not among the targets
+    promotion: PromotionProof | None = None  # on what an apply rests that brings revisions from another environment
+    break_glass: str = ""  # why gates or approvals are skipped, "" when they are not
+    skipped_gates: tuple[Address, ...] = ()
+    reconciles: tuple[int, ...] = ()  # serials of break-glass applies that this one is to put right
+    approvals: Consent = NO_CONSENT
 
     @property
     def is_empty(self) -> bool:
         """True when apply would have nothing to do."""
-        return not self.steps and not self.blocked
+        return not self.steps and not self.blocked and not self.reconciles

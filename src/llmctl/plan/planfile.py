@@ -13,8 +13,22 @@ from llmctl.core.digests import Json, digest
 from llmctl.core.steps import Step
 from llmctl.plan.model import FORMAT, Plan
 
-#: What the digest of a plan covers: what it was made from, and what it would do.
-_COVERED = ("action", "project", "environment", "targets", "inputs", "steps")
+#: What the digest of a plan covers as it is: what it was made from, what it would do, and what a reviewer is shown.
+_COVERED = (
+    *("action", "project", "environment", "target", "offline", "rollback_to", "empty", "targets", "inputs", "steps"),
+    *("changes", "impact", "waiting", "left_out"),
+    *("break_glass", "skipped_gates", "reconciles", "open_break_glass"),
+)
+#: … and of lists of these, which fields: not what another day, another machine or another measurement says of the
+#: same plan. What drifted and what cannot be read is in the inputs, too; its text may name a process.
+_COVERED_FIELDS = {
+    "drift": ("address",),
+    "gates": ("gate", "route", "revision", "baseline", "why", "rules", "as_recorded"),
+    "policies": ("policy", "severity", "address", "ok", "message", "error", "basis"),
+    "weakened": ("address", "what", "against"),
+    "denials": ("address", "summary", "detail"),
+    "blocked": ("address",),
+}
 
 
 def _plain(value: object) -> Json:
@@ -51,13 +65,38 @@ def diagnostic_json(diagnostic: Diagnostic) -> dict[str, Json]:
 
 
 def plan_digest(plan: Plan) -> str:
-    """Names the plan: what it was made from and what it would do."""
+    """Names the plan: what it was made from, what it would do, what is against it. This is what people approve."""
     return body_digest(_body(plan))
 
 
 def body_digest(body: Mapping[str, Json]) -> str:
     """The digest that a plan's JSON should name."""
-    return digest({key: body[key] for key in _COVERED})
+    return digest(covered(body))
+
+
+def covered(body: Mapping[str, Json]) -> dict[str, Json]:
+    """What of a plan's JSON its digest covers, by part; the same for every plan where nothing has moved."""
+    parts: dict[str, Json] = {key: body[key] for key in _COVERED}
+    for key, names in _COVERED_FIELDS.items():
+        parts[key] = [{name: item[name] for name in names} for item in body[key]]
+    parts["weakened"].sort(key=lambda item: (item["address"], item["against"], item["what"]))
+    return parts
+
+
+def covered_of(plan: Plan) -> dict[str, Json]:
+    """What the digest of a plan covers, by part."""
+    return covered(_body(plan))
+
+
+def sealed(data: Mapping[str, Json]) -> dict[str, Json]:
+    """A plan's JSON with the digest of all of it, so that also an edit of what the plan's own digest leaves out, such
+    as its warnings, is noticed. Who approves a plan signs both."""
+    return {**data, "seal": seal_of(data)}
+
+
+def seal_of(data: Mapping[str, Json]) -> str:
+    """The seal that a plan's JSON should have."""
+    return digest({key: value for key, value in data.items() if key != "seal"})
 
 
 def plan_json(plan: Plan) -> dict[str, Json]:
@@ -90,4 +129,9 @@ def _body(plan: Plan) -> dict[str, Json]:
         "left_out": _plain(plan.left_out),
         "warnings": [diagnostic_json(d) for d in plan.warnings],
         "inputs": _plain(plan.inputs),
+        "break_glass": plan.break_glass,
+        "skipped_gates": _plain(plan.skipped_gates),
+        "reconciles": list(plan.reconciles),
+        "open_break_glass": [b.to_json() for b in plan.recorded.break_glass],
+        "approvals": _plain(plan.approvals),
     }

@@ -5,19 +5,31 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from llmctl.core.address import Address
+from llmctl.core.decisions import BreakGlass
 from llmctl.core.diagnostics import Diagnostic, Severity, SourceRange
 from llmctl.core.digests import Json
 from llmctl.core.errors import InvalidInput
 from llmctl.core.policies import PolicyResult, Waiver
 from llmctl.core.resources import Desired, Environment, RecordState
 from llmctl.core.steps import Action, Destroy, Move, Promote, Provision, Retire, RunGate, Shift, Stage, Step
-from llmctl.plan.model import FORMAT, Drift, FieldDiff, GateForecast, Inputs, Plan, ResourceChange, Weakening
-from llmctl.plan.planfile import body_digest
+from llmctl.plan.model import (
+    FORMAT,
+    Consent,
+    Drift,
+    FieldDiff,
+    GateForecast,
+    Inputs,
+    Plan,
+    ResourceChange,
+    Weakening,
+)
+from llmctl.plan.planfile import body_digest, covered, seal_of
+from llmctl.plan.weakened import RECORD
 
 T = TypeVar("T")
 
@@ -26,8 +38,9 @@ T = TypeVar("T")
 class SavedPlan:
     """What is read back of a plan file: enough to plan the same again, and to refuse it when anything moved.
 
-    ``denied`` is what policies as they were before the change had against it. Those of another revision of the
-    file are known to that plan alone; what they ask for first would make it stale.
+    ``before`` is what policies as they were before the change said of it, ``weakened`` what asks for less than in
+    another revision of the file. That revision (``--base``) is known to the saved plan alone. ``parts`` is what the
+    digest covers, ``seal`` covers the whole file.
     """
 
     digest: str
@@ -38,7 +51,10 @@ class SavedPlan:
     inputs: Inputs
     targets: tuple[Address, ...] = ()
     rollback_to: int = 0
-    denied: tuple[PolicyResult, ...] = ()
+    before: tuple[PolicyResult, ...] = ()
+    weakened: tuple[Weakening, ...] = ()
+    parts: Mapping[str, Json] = field(default_factory=dict)
+    seal: str = ""
 
 
 def read_plan(path: Path) -> SavedPlan:
@@ -70,7 +86,9 @@ def _read(path: Path, build: Callable[[Mapping[str, Json]], T], use: str) -> T:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
             raise _not_a_plan(path, use, f"its format is {data['format']}; this llmctl reads {FORMAT}")
-        if body_digest(data) != data["digest"]:
+        if "seal" not in data and "steps" in data:
+            raise _not_a_plan(path, use, "an earlier llmctl wrote it, whose digest does not cover all that is shown")
+        if seal_of(data) != data["seal"] or body_digest(data) != data["digest"]:
             raise _not_a_plan(path, use, "its content does not match its digest: it was edited or damaged")
         if not (isinstance(data["environment"], str) and isinstance(data["project"], str)):
             raise TypeError("it has no name")
@@ -96,17 +114,23 @@ def _saved(data: Mapping[str, Json]) -> SavedPlan:
         _inputs(data["inputs"]),
         _addresses(data["targets"]),
         data["rollback_to"],
-        tuple(r for r in map(_policy, data["policies"]) if r.basis == "base" and r.denies),
+        tuple(r for r in map(_policy, data["policies"]) if r.basis == "base"),
+        tuple(w for w in map(_weakening, data["weakened"]) if w.against != RECORD),
+        covered(data),
+        data["seal"],
     )
 
 
 def _plan(data: Mapping[str, Json]) -> Plan:
     inputs = _inputs(data["inputs"])
     environment = Environment(data["environment"], data["target"])
+    still_open = tuple(map(BreakGlass.from_json, data["open_break_glass"]))
     return Plan(
         action=data["action"],
         desired=Desired(data["project"], environment, {}),
-        recorded=RecordState(environment.name, inputs.serial, inputs.head, project=data["project"]),
+        recorded=RecordState(
+            environment.name, inputs.serial, inputs.head, project=data["project"], break_glass=still_open
+        ),
         changes=tuple(_change(c) for c in data["changes"]),
         drift=tuple(Drift(_address(d["address"]), d["summary"], tuple(d["details"])) for d in data["drift"]),
         steps=tuple(_step(s) for s in data["steps"]),
@@ -120,10 +144,14 @@ def _plan(data: Mapping[str, Json]) -> Plan:
         source_commit=data["source_commit"],
         offline=data["offline"],
         rollback_to=data["rollback_to"],
-        weakened=tuple(Weakening(_address(w["address"]), tuple(w["what"]), w["against"]) for w in data["weakened"]),
+        weakened=tuple(map(_weakening, data["weakened"])),
         targets=_addresses(data["targets"]),
         waiting=_addresses(data["waiting"]),
         left_out=_addresses(data["left_out"]),
+        break_glass=data["break_glass"],
+        skipped_gates=_addresses(data["skipped_gates"]),
+        reconciles=tuple(data["reconciles"]),
+        approvals=_consent(data["approvals"]),
     )
 
 
@@ -163,6 +191,14 @@ def _gate(data: Mapping[str, Json]) -> GateForecast:
 def _policy(data: Mapping[str, Json]) -> PolicyResult:
     waiver = Waiver(**data["waiver"]) if data["waiver"] else None
     return PolicyResult(**{**data, "address": _address(data["address"]), "waiver": waiver})
+
+
+def _weakening(data: Mapping[str, Json]) -> Weakening:
+    return Weakening(_address(data["address"]), tuple(data["what"]), data["against"])
+
+
+def _consent(data: Mapping[str, Json]) -> Consent:
+    return Consent(**{**data, "given": tuple(data["given"]), "refused": tuple(data["refused"])})
 
 
 def _diagnostics(found: Sequence[Mapping[str, Json]]) -> tuple[Diagnostic, ...]:

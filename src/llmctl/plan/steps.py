@@ -6,7 +6,7 @@ Ids are stable between runs: they name what is done to which revision. What take
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from llmctl.core.address import Address
@@ -14,7 +14,7 @@ from llmctl.core.kinds import Role, kind_of
 from llmctl.core.resources import Desired, Key, RecordState, Resource, Spec
 from llmctl.core.steps import Action, Move, Promote, Provision, RunGate, Shift, Stage, Step
 from llmctl.graph import in_order
-from llmctl.plan.changes import by_name, same
+from llmctl.plan.changes import by_name, half_way, same
 from llmctl.plan.drift import Observed
 from llmctl.plan.model import ResourceChange
 from llmctl.plan.moves import Pair, in_place, with_new_names
@@ -36,6 +36,7 @@ class Builder:
     held: frozenset[Address] = frozenset()
     weakened: frozenset[Address] = frozenset()  # gates that prove less than recorded, also those that are deleted
     moves: tuple[Pair, ...] = ()
+    unproven: Mapping[Address, int] = field(default_factory=dict)  # gate: serial of the break-glass that skipped it
     steps: dict[str, Step] = field(default_factory=dict)
     restored: dict[Address, str] = field(default_factory=dict)  # route: id of the step that restores it
     gates: dict[Address, list[Address]] = field(default_factory=dict)  # route: its desired gates
@@ -70,7 +71,7 @@ class Builder:
     def differs(self, address: Address) -> bool:
         """Whether anything is left to record once the resource has its new name."""
         was = self.recorded.resources.get(address)
-        return was is None or not same(self.desired.resources[address], was)
+        return was is None or not same(self.desired.resources[address], was) or half_way(was, self.recorded)
 
     def making(self, addresses: Iterable[Address]) -> tuple[str, ...]:
         """The steps that rename or make what is desired of these."""
@@ -97,6 +98,7 @@ def build_up(builder: Builder) -> None:
     for address in [a for a in builder.changes if a.kind == "route" and a in builder.desired.resources]:
         _route(builder, address)
     _names_taken_over(builder)
+    _skipped_before(builder)
     _rules(builder)
     _resources(builder)
 
@@ -158,9 +160,11 @@ def _endpoints(b: Builder) -> None:
 
 
 def running_specs(b: Builder, key: Key) -> list[Spec]:
-    """How an endpoint revision is recorded to run: by itself, or for a route that is still on it."""
+    """How an endpoint revision is recorded to run, by itself or for a route that is still on it; and how it runs where
+    nobody recorded it."""
     was = b.recorded.resources.get(Address("endpoint", key.name))
     found = [was.spec] if was and was.revision == key.revision else []
+    found += [b.observed.unrecorded[key]] if key in b.observed.unrecorded else []
     return found + b.links.get(key, [])
 
 
@@ -233,14 +237,24 @@ def _route(b: Builder, address: Address) -> None:
         step_id = b.provision(address)
         b.add(Provision(step_id, address, (*waits, *after), resource.revision, Action.UPDATE))
         return
+    if change.action is Action.ADOPT:  # it has its traffic: what proves it must not be able to take that away
+        proofs = _proofs(b, resource, "")
+        step_id = f"promote:{address}@{resource.revision}"
+        b.add(Promote(step_id, address, (*waits, *proofs), resource.revision, Action.ADOPT))
+        return
     stage = Stage(f"stage:{address}@{resource.revision}", address, waits, resource.revision, after=after)
     b.add(stage)
-    proofs: list[str] = []
-    if b.gated:
-        proofs += [run_gate(b, gate, resource, change.before) for gate in b.gates.get(address, ())]
-        proofs += [run_gate(b, gate, resource, change.before, recorded=True) for gate in b.old_gates.get(address, ())]
-    last = _shift(b, resource, change.before, (stage.id, *proofs))
+    last = _shift(b, resource, change.before, (stage.id, *_proofs(b, resource, change.before)))
     b.add(Promote(f"promote:{address}@{resource.revision}", address, (last,), resource.revision, change.action))
+
+
+def _proofs(b: Builder, route: Resource, before: str) -> tuple[str, ...]:
+    """The gates that a revision of a route must pass: those that are desired, and those that judge as recorded."""
+    if not b.gated:
+        return ()
+    address = route.address
+    proofs = [run_gate(b, gate, route, before) for gate in b.gates.get(address, ())]
+    return (*proofs, *(run_gate(b, gate, route, before, recorded=True) for gate in b.old_gates.get(address, ())))
 
 
 def _names_taken_over(b: Builder) -> None:
@@ -282,10 +296,27 @@ def run_gate(b: Builder, gate: Address, route: Resource, baseline: str, *, recor
     served = b.existing([stage]) or (*b.existing([move_id(address)]), *restored)
     data = b.existing([move_id(dataset), provision_id("dataset", dataset.name, judge["dataset_revision"])])
     declared, baseline = f"gate:{gate.name}:{address}@{revision}", "" if baseline == revision else baseline
-    step_id = f"gate:{gate.name}(recorded):{address}@{revision}" if recorded else declared
+    step_id = recorded_run(gate, address, revision) if recorded else declared
     after = b.existing([declared]) if recorded else ()  # one by one: the two would slow down each other's requests
     b.add(RunGate(step_id, gate, (*served, *data), address, revision, baseline, after=after, as_recorded=recorded))
     return step_id
+
+
+def _skipped_before(b: Builder) -> None:
+    """Gates that a break-glass skipped run on what serves, or will. One that asks for less now, or goes, runs as it is
+    recorded as well, before that: otherwise what was skipped would never be proven."""
+    for gate in [g for g in b.unproven if b.gated and g not in b.held]:
+        want = b.desired.resources.get(gate)
+        if want is not None and Address("route", want.spec["route"]) not in b.held:
+            _proof(b, gate)
+        for route in [r for r, gates in b.old_gates.items() if gate in gates and r not in b.held]:
+            if route in b.desired.resources and recorded_run(gate, route, b.revision(route)) not in b.steps:
+                run_gate(b, gate, b.desired.resources[route], "", recorded=True)
+
+
+def recorded_run(gate: Address, route: Address, revision: str) -> str:
+    """The id of the run of a gate as it is recorded."""
+    return f"gate:{gate.name}(recorded):{route}@{revision}"
 
 
 def _rules(b: Builder) -> None:
@@ -308,7 +339,8 @@ def weakened_after(b: Builder, gate: Address) -> tuple[str, ...]:
     Otherwise the next apply would know of the weaker gate alone.
     """
     routes = [route for route, gates in b.old_gates.items() if gate in gates]
-    return b.existing(f"promote:{route}@{b.revision(route)}" for route in routes)
+    runs = [recorded_run(gate, route, b.revision(route)) for route in routes if gate in b.unproven]
+    return b.existing([*(f"promote:{route}@{b.revision(route)}" for route in routes), *runs])
 
 
 def _asks_anew(b: Builder, gate: Address) -> bool:

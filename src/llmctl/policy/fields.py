@@ -118,6 +118,8 @@ FIELDS: Mapping[str, Fields] = {
         "weakened": ["string"],
         "gates": "number",
         "drift": "number",
+        "break_glass": "string",
+        "skipped_gates": ["string"],
     },
 }
 
@@ -163,6 +165,8 @@ def plan_view(plan: Plan) -> dict[str, Json]:
         "weakened": sorted({str(weakening.address) for weakening in plan.weakened}),
         "gates": len(plan.gates),
         "drift": len(plan.drift),
+        "break_glass": plan.break_glass,
+        "skipped_gates": [str(gate) for gate in plan.skipped_gates],
     }
 
 

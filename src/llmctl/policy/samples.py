@@ -83,7 +83,15 @@ SAMPLES: Mapping[str, Mapping[str, Json]] = {
         "message": "",
         "waivers": [],
     },
-    PLAN: {"action": "apply", **changes_view([]), "weakened": [], "gates": 0, "drift": 0},
+    PLAN: {
+        "action": "apply",
+        **changes_view([]),
+        "weakened": [],
+        "gates": 0,
+        "drift": 0,
+        "break_glass": "",
+        "skipped_gates": [],
+    },
 }
 
 

@@ -2,7 +2,8 @@
 
 Every change is on disk in the journal before it becomes a commit on ``refs/llmctl/<env>/attempt/<serial>``;
 that chain begins at the record's head. Closing merges it into the record, so that the first parents of
-``llmctl/<env>`` are the entries and what lies behind them are the changes.
+``llmctl/<env>`` are the entries and what lies behind them are the changes. How the attempt ended is in the journal
+before any ref moves; with a remote, the remote has the journal too, and takes the entry before this clone does.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import inf
 from time import monotonic
@@ -18,74 +19,27 @@ from typing import Literal, get_args
 
 from llmctl.core.decisions import BreakGlass
 from llmctl.core.digests import Json
-from llmctl.core.errors import LeaseLost, RecordError
+from llmctl.core.errors import LeaseLost, LlmctlError, RecordError
 from llmctl.core.protocols import Change, Intent
 from llmctl.core.resources import RecordState, Rejection
 from llmctl.record.git import RefEdit, RefMoved
-from llmctl.record.journal import JournalFile
-from llmctl.record.layout import STATE, StateFile, decisions_path, encode
+from llmctl.record.head import Chain, Closing, Head, Outcome
+from llmctl.record.journal import JournalFile, journal_bytes
+from llmctl.record.layout import STATE, decisions_path, encode
+from llmctl.record.lock import HeldLock
 from llmctl.record.messages import Trailers, claims, compose, encode_files, files_of, implied, merged
 from llmctl.record.objects import list_files, now
 from llmctl.record.reader import Reader
+from llmctl.record.remote import RemoteError
 from llmctl.record.repository import Repository, branch, side_ref
+from llmctl.record.shipping import Shipping, require_lock, ship
 from llmctl.record.tree import Tree
+from llmctl.record.upkeep import upkeep
 from llmctl.record.writing import Batch, add_commit, require_signing, store
 
 Action = Literal["apply", "destroy", "rollback", "unreject", "state rm", "import", "gc"]
-Outcome = Literal["applied", "failed", "interrupted", "aborted", "rolled back"]
 
-FORMAT = 1
 LAG_S, _LAG_CHANGES = 1.0, 500  # for how long, and by how many changes, git may be behind the journal
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What an attempt is: the first line of its journal. ``base`` is the record's head it began at, "" for none."""
-
-    environment: str
-    project: str
-    serial: int
-    fence: int
-    action: str
-    actor: str
-    started_at: str
-    base: str
-    plan_digest: str = ""
-    source_commit: str = ""
-    run: str = ""
-
-    def to_json(self) -> dict[str, Json]:
-        return {"type": "attempt", "format": FORMAT, **{name: getattr(self, name) for name in self.__slots__}}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Json]) -> Head:
-        """Read the first line of a journal; raises ``RecordError`` for one that another version wrote."""
-        if data.get("format") != FORMAT or any(name not in data for name in cls.__slots__):
-            raise RecordError(
-                "the journal of an open attempt was written by another version of llmctl",
-                hint="Close it with that version: run its `llmctl apply`.",
-            )
-        return cls(**{name: data[name] for name in cls.__slots__})
-
-    def trailers(self, action: bool = True) -> Trailers:
-        """What every commit of the attempt says."""
-        return (
-            *((("Action", self.action),) if action else ()),
-            ("Plan", self.plan_digest),
-            ("Source", self.source_commit),
-            ("Actor", self.actor),
-            ("Run", self.run),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """How far an attempt's commits have come. ``first`` is the empty beginning of a record that had none."""
-
-    tip: str  # "" before the first commit
-    first: str
-    count: int
-    gates: Trailers  # the evidence that its commits claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +60,12 @@ class Attempt:
         chain: Chain,
         effects: int = 0,
         lag_s: float = LAG_S,
+        shipping: Shipping | None = None,
     ) -> None:
         self._repository = repository
         self._head = head
         self._journal = journal
+        self._shipping = shipping
         self._chain = chain
         self._ref = side_ref(head.environment, f"attempt/{head.serial}")
         self._branch = branch(head.environment)
@@ -138,15 +94,17 @@ class Attempt:
         actor: str,
         run: str = "",
         lag_s: float = LAG_S,
+        lock: HeldLock | None = None,
     ) -> Attempt:
         """Begin the attempt that follows ``state``; call it with the lock held.
 
-        Git follows the journal within ``lag_s`` seconds while commits come, and at the close.
+        Where the record is on a remote, ``lock`` must be given: each push renews it. Git follows the journal within
+        ``lag_s`` seconds while commits come, and at the close.
 
         Raises ``RecordError`` when an earlier attempt is still open, when the record cannot be written, or
         when ``state`` is no longer its head.
         """
-        _require_room(repository, environment, state)
+        _require_room(repository, environment, state, lock)
         serial = state.serial + 1
         head = Head(
             environment=environment,
@@ -164,8 +122,11 @@ class Attempt:
         path = repository.private_dir(environment) / f"attempt-{serial}.jsonl"
         journal = JournalFile.create(path, head.to_json())
         try:
-            return cls(repository, head, journal, Chain("", "", 0, ()), lag_s=lag_s)
-        except RecordError:
+            shipping = _ship(repository, head, journal, lock)
+            return cls(repository, head, journal, Chain("", "", 0, ()), lag_s=lag_s, shipping=shipping)
+        except LlmctlError:
+            if lock:
+                lock.renew_with(lock.push)
             journal.remove()
             raise
 
@@ -184,14 +145,21 @@ class Attempt:
         """The newest commit of the attempt, "" before the first one."""
         return self._chain.tip
 
-    def intend(self, step: str, effect: str, data: Mapping[str, Json]) -> Intent:
-        """Note an effect that is about to be made; returns when the note is durable."""
+    def intend(self, step: str, effect: str, data: Mapping[str, Json], *, share: bool = True) -> Intent:
+        """Note an effect that is about to be made; returns when that is durable, with ``share`` on the remote too."""
         intent = Intent(uuid.uuid4().hex, step, effect, dict(data))
         line = {"type": "intent", "id": intent.id, "step": step, "effect": effect, "data": intent.data, "at": now()}
         self._journal.append(line)
         with self._mutex:
             self._effects += 1
+        if share:
+            self.share()
         return intent
+
+    def share(self) -> None:
+        """Return when all that was noted is on the remote, if the record has one."""
+        if self._shipping:
+            self._shipping.wait()
 
     def done(self, intent: Intent, outcome: str, data: Mapping[str, Json]) -> None:
         """Note how an intended effect came out; returns when the note is durable."""
@@ -246,46 +214,81 @@ class Attempt:
         """Put the attempt into the record as one entry; returns its commit.
 
         ``rejections`` are all that hold from now on, ``break_glass`` all that are still open. Raises ``LeaseLost``
-        when somebody else moved the record; journal and commits then stay, for the next command to find.
+        when somebody else moved the record, and ``RecordError`` when the remote did not take it; journal and commits
+        then stay, for the next command to find.
         """
         if outcome not in get_args(Outcome):
             raise ValueError(f"{outcome!r} is no outcome")
+        closing = Closing(outcome, subject, decisions, rejections, break_glass, tuple(trailers))
         decided = encode(decisions_path(self.serial), decisions)
         with self._mutex:
             self._journal.require_open()
             self._flush()
-            head = self._head
-            state = StateFile(
-                head.environment,
-                head.project,
-                head.serial,
-                head.fence,
-                head.source_commit,
-                outcome,
-                rejections,
-                break_glass,
-            )
-            files = {STATE: encode(STATE, state.to_json()), decisions_path(self.serial): decided}
-            own = merged([("Serial", str(self.serial)), ("Action", head.action), ("Outcome", outcome), *trailers], ())
-            text = compose(subject, merged([*own, *self._chain.gates], head.trailers(action=False)))
-            base = self._beginning()
-            parents = [base, self._chain.tip] if self._chain.tip else [base]
-            with self._building() as tree:
-                batch = Batch(self._repository.algorithm)
-                entry = self._add(batch, tree, files, parents, text)
-                store(self._repository, batch)
-            edits = [RefEdit(self._branch, self._branch_at, entry)]
-            if self._chain.tip:
-                edits.append(RefEdit(self._ref, self._chain.tip, ""))
-            self._swap(edits)
-            self._journal.remove()
+            self._journal.append({**closing.to_json(self._head), "at": now()})
+            entry = self._enter(closing, decided)
+            if self._shipping:
+                self._publish(self._shipping, entry)
+            else:
+                self._swap(self._closing_edits(entry))
+                self._journal.remove()
+        upkeep(self._repository, self._head.environment, self.serial, self._chain.count)
         return entry
+
+    def _enter(self, closing: Closing, decided: bytes) -> str:
+        """Make the commit of the entry, to which no ref leads yet."""
+        head = self._head
+        files = {STATE: encode(STATE, closing.state(head).to_json()), decisions_path(self.serial): decided}
+        outcome = ("Outcome", closing.outcome)
+        own = merged([("Serial", str(self.serial)), ("Action", head.action), outcome, *closing.trailers], ())
+        text = compose(closing.subject, merged([*own, *self._chain.gates], head.trailers(action=False)))
+        base = self._beginning()
+        parents = [base, self._chain.tip] if self._chain.tip else [base]
+        with self._building() as tree:
+            batch = Batch(self._repository.algorithm)
+            entry = self._add(batch, tree, files, parents, text)
+            store(self._repository, batch)
+        return entry
+
+    def _closing_edits(self, entry: str) -> list[RefEdit]:
+        edits = [RefEdit(self._branch, self._branch_at, entry)]
+        return [*edits, RefEdit(self._ref, self._chain.tip, "")] if self._chain.tip else edits
+
+    def _publish(self, shipping: Shipping, entry: str) -> None:
+        """Have the remote take the entry, then this clone. What it refuses is all here, and tells how it ended."""
+        try:
+            shipping.close({self._branch: entry})
+        except RefMoved as error:
+            raise self._moved() from error
+        except LeaseLost as error:
+            raise LeaseLost(error.summary, detail=self._kept(), hint=error.hint) from error
+        except RemoteError as error:
+            if not error.passing:
+                with suppress(LlmctlError):
+                    shipping.flush()  # so that another clone, too, finds how it ended
+            again = f"Then run `llmctl apply -e {self._head.environment}` in this clone: it records this one first."
+            raise RecordError(
+                f"{self._head.action} {self.serial} of {self._head.environment} is over, and could not be recorded: "
+                f"{error.summary}",
+                detail=f"{error.detail}\n{self._kept()}".strip(),
+                hint=f"{error.hint} {again}",
+            ) from error
+        # The remote has it. What this clone cannot do now, the next command does: it fetches the record, and finds
+        # this attempt in it.
+        self._journal.close()
+        with suppress(RecordError):
+            self._repository.git.edit_refs(self._closing_edits(entry))
+            self._journal.remove()
+
+    def _kept(self) -> str:
+        return f"What was done is in {self._journal.path} and {self._ref} of this clone."
 
     def abandon(self) -> None:
         """Forget an attempt in which nothing happened; raises ``RecordError`` when something did."""
         with self._mutex:
             if self._effects:
                 raise RecordError("an attempt that had effects must be closed, not abandoned")
+            if self._shipping:
+                self._shipping.close({})
             self._journal.remove()
 
     def _follow(self) -> None:
@@ -360,13 +363,15 @@ class Attempt:
         )
 
 
-def _require_room(repository: Repository, environment: str, state: RecordState) -> None:
+def _require_room(repository: Repository, environment: str, state: RecordState, lock: HeldLock | None) -> None:
     """Raise for everything that would later keep the attempt out of the record, before any effect is made."""
+    require_lock(repository, lock)
     repository.require_identity()
     repository.require_not_checked_out(environment)
     require_signing(repository)
     serial = state.serial + 1
-    if repository.git.resolve(side_ref(environment, f"attempt/{serial}")):
+    ref = side_ref(environment, f"attempt/{serial}")
+    if repository.git.resolve(ref) or (lock and lock.there(ref)):
         raise RecordError(
             f"attempt {serial} of {environment} was never closed",
             hint="Run `llmctl apply`, it closes that one first.",
@@ -378,3 +383,15 @@ def _require_room(repository: Repository, environment: str, state: RecordState) 
         )
     local = repository.git.resolve(branch(environment))
     repository.git.edit_refs([RefEdit(branch(environment), local, local)])  # takes the ref's lock, so it can be written
+
+
+def _ship(repository: Repository, head: Head, journal: JournalFile, lock: HeldLock | None) -> Shipping | None:
+    """Begin the attempt on the remote too. A record that was never pushed is so with its next attempt."""
+    if not repository.remote or not lock:
+        return None
+    shipping = ship(repository, head, lock)
+    shipping.add(journal_bytes(journal.path))
+    journal.tell(shipping.add)
+    unpublished = head.base and not shipping.there(branch(head.environment))
+    shipping.publish({branch(head.environment): head.base} if unpublished else {})
+    return shipping

@@ -114,18 +114,33 @@ _HINTS: tuple[tuple[str, str, str], ...] = (
 )
 _PIPE = 1 << 16  # bytes: as much as a pipe holds
 _END_S = 1.0  # how long a git may take to end when it is told to
+_ADDRESS = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]*")
+_CREDENTIALS = re.compile(r"\b(Basic|Bearer) (?!auth)[A-Za-z0-9+/=._~-]{8,}")
 _MOVED = re.compile(r"but expected|reference already exists|unable to resolve reference|reference is missing")
+
+
+class OutOfTime(RecordError):
+    """A git command did not end within its limit, and was ended."""
 
 
 class RefMoved(RecordError):
     """A ref is no longer what was expected: somebody else was faster."""
 
 
+class Answer(NamedTuple):
+    """How a git command ended. ``said`` is what it wrote to stderr, without the addresses of remotes."""
+
+    code: int
+    output: bytes
+    said: str
+
+
 class RefEdit(NamedTuple):
-    """One line of a ref transaction. ``old`` "" means: must not exist; ``new`` "" deletes; equal ones verify."""
+    """One line of a ref transaction. ``old`` "" means: must not exist, ``None``: whatever it is; ``new`` "" deletes;
+    equal ones verify."""
 
     ref: str
-    old: str
+    old: str | None
     new: str
 
 
@@ -150,20 +165,24 @@ class GitCommand:
 
         Ctrl-C on a terminal reaches only ``foreground`` commands, so that the step in hand can still be recorded.
         """
-        name = next(a for a in arguments if not a.startswith("-"))
+        answer = self.ask(*arguments, stdin=stdin, foreground=foreground)
+        if answer.code in accept:
+            return answer.output
+        raise explain(_name(arguments), answer.code, answer.said)
+
+    def ask(self, *arguments: str, stdin: bytes = b"", foreground: bool = False) -> Answer:
+        """One git command, whatever its exit status; raises ``OutOfTime`` for one that takes too long."""
         process = self.start(*arguments, stderr=subprocess.PIPE, foreground=foreground)
         try:
             out, err = process.communicate(stdin, self._limit_s)
         except subprocess.TimeoutExpired as error:
             _end(process)
-            summary = f"git {name} did not end within {self._limit_s:g} s"
-            raise RecordError(summary, hint="Is the disk with the git repository slow, or away?") from error
+            summary = f"git {_name(arguments)} did not end within {self._limit_s:g} s"
+            raise OutOfTime(summary, hint="Is the disk with the git repository slow, or away?") from error
         except BaseException:
             _end(process)
             raise
-        if process.returncode in accept:
-            return out
-        raise explain(name, process.returncode, err.decode(errors="replace").strip())
+        return Answer(process.returncode, out, _without_addresses(err.decode(errors="replace").strip()))
 
     def start(
         self, *arguments: str, stderr: int = subprocess.DEVNULL, foreground: bool = False
@@ -202,9 +221,22 @@ class GitCommand:
         self.run("update-ref", "--stdin", stdin="".join(map(_edit_line, edits)).encode())
 
 
+def _name(arguments: Sequence[str]) -> str:
+    """The command among a git's arguments."""
+    return next(a for a in arguments if not a.startswith("-"))
+
+
+def _without_addresses(text: str) -> str:
+    """What git said, without the addresses of remotes: they may carry a user's password or token. A remote that
+    repeats what it was asked with has it in another form."""
+    return _CREDENTIALS.sub(r"\1 <credentials>", _ADDRESS.sub("<address>", text))
+
+
 def _edit_line(edit: RefEdit) -> str:
     if edit.old == edit.new:
         return f"verify {edit.ref} {edit.old}\n" if edit.old else f"verify {edit.ref}\n"
+    if edit.old is None:
+        return f"update {edit.ref} {edit.new}\n" if edit.new else f"delete {edit.ref}\n"
     if not edit.new:
         return f"delete {edit.ref} {edit.old}\n"
     return f"update {edit.ref} {edit.new} {edit.old}\n" if edit.old else f"create {edit.ref} {edit.new}\n"

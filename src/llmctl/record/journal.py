@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,12 @@ class JournalContent:
     def changes(self) -> list[Mapping[str, Json]]:
         """The changes that were to be committed, in order."""
         return [line for line in self.lines if line["type"] == "change"]
+
+    @property
+    def closing(self) -> Mapping[str, Json] | None:
+        """How the attempt ended, where that is the last that was done in it: only its entry was not made."""
+        last = next((line for line in reversed(self.lines) if line["type"] != "recovered"), None)
+        return last if last and last["type"] == "closing" else None
 
     @property
     def effects(self) -> int:
@@ -58,6 +64,11 @@ class JournalFile:
         self.path = path
         self._descriptor = descriptor
         self._mutex = threading.Lock()
+        self._heard: Callable[[bytes], None] = lambda _: None
+
+    def tell(self, hear: Callable[[bytes], None]) -> None:
+        """From now on call ``hear`` with each line as soon as it is durable, in their order."""
+        self._heard = hear
 
     @classmethod
     def create(cls, path: Path, header: Mapping[str, Json]) -> JournalFile:
@@ -109,6 +120,7 @@ class JournalFile:
                 self._append_at(status.st_size, text)
             except OSError as error:
                 raise _unwritable(self.path, error) from error
+            self._heard(text)
 
     def _append_at(self, length: int, text: bytes) -> None:
         """A disk that is full takes a part of the line: that must not stand before the next one, which may fit."""
@@ -155,23 +167,44 @@ def read_journal(path: Path) -> JournalContent | None:
 
     Raises ``RecordError`` when a whole line is damaged, which no crash does.
     """
+    return parse_journal(journal_bytes(path), f"the journal {path}", "move that file away")
+
+
+def journal_bytes(path: Path) -> bytes:
+    """What a journal's file holds, "" when there is none; raises ``RecordError`` when it cannot be read."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
     except OSError as error:
         raise RecordError(f"the journal {path} cannot be read", detail=str(error)) from error
+
+
+def parse_journal(data: bytes, where: str, remedy: str) -> JournalContent | None:
+    """Read a journal, as ``read_journal`` does; ``remedy`` says how to get rid of one that is damaged."""
     whole = data[: data.rfind(b"\n") + 1]
     try:
         lines = [json.loads(line) for line in whole.splitlines()]
         content = JournalContent(lines[0], tuple(lines[1:]), len(whole)) if lines else None
         if content:
-            _ = content.fence, content.changes, content.open_intents, int(content.header["serial"])
+            _ = content.fence, content.changes, content.open_intents, content.closing, int(content.header["serial"])
     except (ValueError, TypeError, KeyError) as error:
         raise RecordError(
-            f"the journal {path} is damaged",
+            f"{where} is damaged",
             detail=str(error),
-            hint="Look at `llmctl drift` for what is really there, then move that file away.",
+            hint=f"Look at `llmctl drift` for what is really there, then {remedy}.",
         ) from error
     return content
+
+
+def highest_fence(folder: Path) -> int:
+    """The highest fencing token in the journals of a folder, 0 for none; what is damaged is told when it is closed."""
+    fences = [0]
+    for path in folder.glob("attempt-*.jsonl"):
+        with suppress(RecordError):
+            journal = read_journal(path)
+            fences.append(journal.fence if journal else 0)
+    return max(fences)
 
 
 def _line(entry: Mapping[str, Json]) -> bytes:

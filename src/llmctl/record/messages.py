@@ -14,7 +14,7 @@ from llmctl.core.protocols import Change
 from llmctl.record.layout import address_at, encode, evidence_at, evidence_path, record_path, resource_json
 
 PREFIX = "Llmctl-"
-_TRAILER = re.compile(r"(Llmctl-[A-Za-z]+): (.*)\Z")
+_TRAILER = re.compile(r"(Llmctl-[A-Za-z-]+): (.*)\Z")
 
 Trailers = tuple[tuple[str, str], ...]
 
@@ -77,7 +77,7 @@ def value(trailers: Trailers, name: str) -> str:
 def serial_of(trailers: Trailers) -> int | None:
     """The serial that a commit claims, ``None`` when it claims none or no number."""
     text = value(trailers, "Serial")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def merged(given: Iterable[tuple[str, str]], standard: Iterable[tuple[str, str]]) -> Trailers:
@@ -91,7 +91,8 @@ def merged(given: Iterable[tuple[str, str]], standard: Iterable[tuple[str, str]]
 def implied(change: Change) -> Trailers:
     """The trailers that a change makes necessary and that it does not give itself.
 
-    Every changed resource is named, and every new piece of evidence is claimed with its verdict.
+    Every changed resource is named, every new piece of evidence is claimed with its verdict, and every one that is
+    taken out is named by its path.
     """
     given = merged(change.trailers, ())
     named = set(values(given, "Resource"))
@@ -106,6 +107,7 @@ def implied(change: Change) -> Trailers:
         claim = str(GateClaim(evidence.gate, evidence.verdict, evidence.digest))
         if claim not in claimed:
             result.append((PREFIX + "Gate", claim))
+    result += [(PREFIX + "Removes", path) for path in change.removes]
     return tuple(result)
 
 
@@ -122,6 +124,10 @@ def files_of(change: Change) -> dict[str, Json | None]:
         if evidence_at(path) is None:
             raise RecordError(f"{path!r} has no place in the record")
         files[path] = evidence.to_json()
+    for path in change.removes:
+        if evidence_at(path) is None:
+            raise RecordError(f"{path!r} is no evidence, so it cannot be taken out of the record")
+        files[path] = None
     return files
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _TYPES = {"commit": 1, "tree": 2, "blob": 3}
@@ -54,23 +55,25 @@ class Pack:
 
 def delta(base: bytes, target: bytes) -> bytes:
     """What makes ``target`` of ``base``: the same beginning, something else, the same end."""
-    start = _common(base, target)
-    shorter = min(len(base), len(target)) - start
-    end = _common(base[::-1][:shorter], target[::-1][:shorter])
-    out = _size(len(base)) + _size(len(target)) + _copy(0, start)
-    middle = target[start : len(target) - end]
+    one, other = len(base), len(target)
+    start = _longest(min(one, other), lambda low, high: base[low:high] == target[low:high])
+    end = _longest(
+        min(one, other) - start, lambda low, high: base[one - high : one - low] == target[other - high : other - low]
+    )
+    out = _size(one) + _size(other) + _copy(0, start)
+    middle = target[start : other - end]
     for at in range(0, len(middle), _INSERT):
         piece = middle[at : at + _INSERT]
         out += bytes([len(piece)]) + piece
-    return out + _copy(len(base) - end, end)
+    return out + _copy(one - end, end)
 
 
-def _common(one: bytes, other: bytes) -> int:
-    """How many bytes at the beginning are the same: halved again and again, since comparing slices is fast."""
-    low, high = 0, min(len(one), len(other))
+def _longest(most: int, same: Callable[[int, int], bool]) -> int:
+    """For how many bytes two texts are the same: halved again and again, since comparing slices is fast."""
+    low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
+        if same(low, middle):
             low = middle
         else:
             high = middle - 1

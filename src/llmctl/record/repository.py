@@ -12,6 +12,7 @@ from llmctl.core.errors import RecordError
 from llmctl.record.catfile import CatFile
 from llmctl.record.git import GitCommand, require_version
 
+ORIGIN = "origin"  # the remote whose fetched record is read where the environment names none
 _ASK = (
     "rev-parse",
     "--path-format=absolute",
@@ -29,10 +30,10 @@ def branch(environment: str) -> str:
     return f"refs/heads/llmctl/{environment}"
 
 
-def remote_branch(environment: str) -> str:
-    """The record as it was fetched from ``origin``."""
+def remote_branch(environment: str, remote: str) -> str:
+    """The record as it was fetched from a remote."""
     _check(environment)
-    return f"refs/remotes/origin/llmctl/{environment}"
+    return f"refs/remotes/{remote}/llmctl/{environment}"
 
 
 def side_ref(environment: str, name: str) -> str:
@@ -41,10 +42,25 @@ def side_ref(environment: str, name: str) -> str:
     return f"refs/llmctl/{environment}/{name}"
 
 
+def remote_side_ref(environment: str, remote: str, name: str) -> str:
+    """A ref beside the record as it was fetched from a remote. Not under ``refs/llmctl``: those are this clone's."""
+    _check(environment)
+    return f"refs/llmctl-remotes/{remote}/{environment}/{name}"
+
+
+def side_refs(repository: Repository, environment: str) -> dict[str, str]:
+    """What is beside the record, by the names that the refs have here and, as they were fetched, for the remote."""
+    prefixes = [side_ref(environment, "")]
+    if repository.remote:
+        prefixes.append(remote_side_ref(environment, repository.remote, ""))
+    lines = repository.git.line("for-each-ref", "--format=%(refname) %(objectname)", *prefixes).splitlines()
+    return dict(line.split(" ", 1) for line in lines)
+
+
 def recorded_environments(repository: Repository) -> list[str]:
-    """Names of the environments that have a record here or, fetched, on ``origin``."""
+    """Names of the environments that have a record here or, fetched, on the remote."""
     found: set[str] = set()
-    for prefix in ("refs/heads/llmctl/", "refs/remotes/origin/llmctl/"):
+    for prefix in ("refs/heads/llmctl/", f"refs/remotes/{repository.remote or ORIGIN}/llmctl/"):
         refs = repository.git.line("for-each-ref", "--format=%(refname)", prefix)
         found.update(ref.removeprefix(prefix) for ref in refs.split())
     return sorted(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,26 +14,30 @@ _FILE, _FOLDER = b"100644", b"40000"
 
 @dataclass
 class _Folder:
-    """Entries by sort key, encoded, with the keys in git's order; ``written`` is the id of its last tree object."""
+    """Encoded entries in git's order, each beside its sort key; ``written`` is the id of its last tree object."""
 
-    entries: dict[bytes, bytes] = field(default_factory=dict)
-    order: list[bytes] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    entries: list[bytes] = field(default_factory=list)
     written: str = ""
 
     def put(self, key: bytes, entry: bytes) -> None:
-        if key not in self.entries:
-            insort(self.order, key)
-        self.entries[key] = entry
+        at, found = self._find(key)
+        self.entries[at : at + found] = [entry]
+        self.keys[at : at + found] = [key]
 
     def remove(self, key: bytes) -> bool:
-        if self.entries.pop(key, None) is None:
-            return False
-        del self.order[bisect_left(self.order, key)]
-        return True
+        at, found = self._find(key)
+        del self.entries[at : at + found], self.keys[at : at + found]
+        return bool(found)
+
+    def _find(self, key: bytes) -> tuple[int, int]:
+        """Where the key is or would be, and how many there are of it: none or one."""
+        at = bisect_left(self.keys, key)
+        return at, int(at < len(self.keys) and self.keys[at] == key)
 
     def write(self, batch: Batch) -> str:
         """Add the tree object to ``batch``; the one before it is its base."""
-        self.written = batch.add("tree", b"".join([self.entries[key] for key in self.order]), base=self.written)
+        self.written = batch.add("tree", b"".join(self.entries), base=self.written)
         return self.written
 
 

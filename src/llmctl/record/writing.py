@@ -9,8 +9,15 @@ from llmctl.core.errors import RecordError
 from llmctl.record.objects import object_id
 from llmctl.record.pack import Pack
 from llmctl.record.repository import Repository
+from llmctl.record.signing import UNSIGNED, AgentRefused, signer_of
 
 _LOOSE = 100  # so many objects are unpacked; more stay together in a pack of their own
+_UNEXPLAINED = "git commit-tree failed"  # for a reason that is not known by its text: with -S, one of the signer's
+_CHECK = "Check `git config user.signingkey` and `gpg.format`, or switch commit.gpgsign off."
+_CONFIGURE = (
+    "With an SSH key: `git config gpg.format ssh` and `git config user.signingkey ~/.ssh/id_ed25519`; "
+    "with an OpenPGP key: `git config user.signingkey KEYID`."
+)
 
 
 class Batch:
@@ -40,31 +47,68 @@ def store(repository: Repository, batch: Batch) -> None:
 
 
 def add_commit(repository: Repository, batch: Batch, tree: str, parents: Sequence[str], message: str) -> str:
-    """Add a commit on a tree to ``batch``. Where the user has commits signed, git makes it: then all that is
-    in the batch is stored first."""
+    """Add a commit on a tree to ``batch``, signed where commits are to be. Where git must sign, it makes the commit:
+    then all that is in the batch is stored first."""
     if repository.signs:
-        store(repository, batch)
-        return _signed_commit(repository, tree, parents, message)
+        return _add_signed(repository, batch, tree, parents, message)
+    return batch.add("commit", _commit(repository, tree, parents, message))
+
+
+def signed_commit(repository: Repository, tree: str, parents: Sequence[str], message: str) -> str:
+    """Make and store a commit that is signed, whatever ``commit.gpgsign`` says; returns its id.
+
+    ``tree`` and ``parents`` are stored already. Raises ``RecordError`` when it cannot be signed.
+    """
+    batch = Batch(repository.algorithm)
+    name = _add_signed(repository, batch, tree, parents, message)
+    store(repository, batch)
+    return name
+
+
+def require_signing(repository: Repository) -> None:
+    """Raise ``RecordError`` when commits are to be signed and cannot be: asked before anything is done.
+
+    The commit that git makes for it is no part of anything, and git clears it away in time.
+    """
+    if not repository.signs:
+        return
+    batch = Batch(repository.algorithm)
+    _add_signed(repository, batch, batch.add("tree", b""), [], "llmctl: can this be signed?\n")
+
+
+def _commit(repository: Repository, tree: str, parents: Sequence[str], message: str) -> bytes:
     moment = f"{int(time.time())} +0000"
     author, committer = repository.identities
     lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents)]
     lines += [f"author {author} {moment}", f"committer {committer} {moment}", "", message]
-    return batch.add("commit", "\n".join(lines).encode(errors="surrogateescape"))
+    return "\n".join(lines).encode(errors="surrogateescape")
 
 
-def require_signing(repository: Repository) -> None:
-    """Raise ``RecordError`` when the user has commits signed and git cannot: asked before anything is done.
-
-    The commit that is made for it is no part of anything, and git clears it away in time.
-    """
-    if repository.signs:
-        batch = Batch(repository.algorithm)
-        tree = batch.add("tree", b"")
+def _add_signed(repository: Repository, batch: Batch, tree: str, parents: Sequence[str], message: str) -> str:
+    try:
+        if key := signer_of(repository):
+            commit = _commit(repository, tree, parents, message)
+            return batch.add("commit", _with_signature(commit, key.signature(commit), repository.algorithm))
         store(repository, batch)
-        _signed_commit(repository, tree, [], "llmctl: can this be signed?")
+        return _signed_by_git(repository, tree, parents, message)
+    except RecordError as error:
+        if isinstance(error, AgentRefused) or error.summary not in (UNSIGNED, _UNEXPLAINED):
+            raise
+        if not repository.must_sign:
+            raise RecordError(UNSIGNED, detail=error.detail, hint=_CHECK) from error
+        reason = f"This environment takes signed records only (record: {{sign: required}}).\n{error.detail}"
+        raise RecordError(UNSIGNED, detail=reason, hint=_CONFIGURE) from error
 
 
-def _signed_commit(repository: Repository, tree: str, parents: Sequence[str], message: str) -> str:
+def _with_signature(commit: bytes, signature: bytes, algorithm: str) -> bytes:
+    """The commit with the signature as the last line of its head, folded as git does it."""
+    head, _, message = commit.partition(b"\n\n")
+    name = b"gpgsig" if algorithm == "sha1" else b"gpgsig-sha256"
+    folded = signature.rstrip(b"\n").replace(b"\n", b"\n ")
+    return b"%s\n%s %s\n\n%s" % (head, name, folded, message)
+
+
+def _signed_by_git(repository: Repository, tree: str, parents: Sequence[str], message: str) -> str:
     options = [part for parent in parents for part in ("-p", parent)]
     arguments = ("commit-tree", "-S", *options, "-F", "-", tree)
     # In the foreground, because a signer may ask for a passphrase on the terminal. There Ctrl-C kills it

@@ -29,7 +29,7 @@ def resolve_dataset(build: Build, name: str, shape: DatasetShape) -> None:
         format = _format(shape.source)
         facts = build.files.facts(shape.source)
     except FileRefused as refused:
-        build.report.error(here, refused.summary, hint=refused.hint)
+        build.report.error(here, refused.summary, hint=refused.hint, excusable=False)
         return
     checks = shape.checks
     try:
@@ -205,7 +205,7 @@ def _gguf(build: Build, here: Location, source: str, *, adapter: bool) -> tuple[
             raise FileRefused(f"{source!r} is {other}, and {what} is needed here", move)
         return build.files.facts(source), header
     except FileRefused as refused:
-        build.report.error(here, refused.summary, hint=refused.hint)
+        build.report.error(here, refused.summary, hint=refused.hint, excusable=False)
     except GgufError as error:
         build.report.error(here, f"{source!r} cannot be used: {error}", hint=error.hint)
     except (OSError, ValueError) as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping as ReadOnly
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from posixpath import normpath
 from typing import get_args
 
@@ -24,6 +23,7 @@ from llmctl.spec.overlay import overlaid
 from llmctl.spec.project import Document
 from llmctl.spec.report import Report
 from llmctl.spec.rules import gate_spec, policy_spec
+from llmctl.spec.tracked import matches
 from llmctl.spec.view import View, resources_of
 from llmctl.spec.yaml_reader import decode
 
@@ -53,7 +53,7 @@ def base_rules(
         report = Report(_rules_of(tree.root, environment))
         for finding in tree.findings:
             report.add(finding)
-        resolve_tree(report, Values(os.environ, folder.text), strict=False)
+        resolve_tree(report, Values(os.environ, folder.text, sealed=document.sealed), strict=False)
         view = View()
         resources_of(report, view, _RULES, {})
         found = _resolved(report, view, folder)
@@ -127,17 +127,4 @@ class _Snapshot:
     def matching(self, pattern: str) -> list[str]:
         refuse_outside(pattern)
         parts = normpath(pattern).split("/")
-        return sorted(path for path in self.files if _matches(path.split("/"), parts))
-
-
-def _matches(path: list[str], pattern: list[str]) -> bool:
-    """A path against a glob, part by part, as ``glob`` does: ``**`` is any folders, hidden ones must be named."""
-    if not pattern:
-        return not path
-    if pattern[0] == "**":
-        return _matches(path, pattern[1:]) or (
-            bool(path) and not path[0].startswith(".") and _matches(path[1:], pattern)
-        )
-    if not path or (path[0].startswith(".") and not pattern[0].startswith(".")):
-        return False
-    return fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
+        return sorted(path for path in self.files if matches(path.split("/"), parts))

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmctl.core import plugins
+from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic, SourceRange
 from llmctl.core.errors import InvalidInput, LlmctlError
 from llmctl.core.resources import Desired
 from llmctl.spec.artifacts import resolve_dataset, resolve_model
 from llmctl.spec.build import Build
 from llmctl.spec.environments import check_promotion, environment_of
-from llmctl.spec.files import Files
+from llmctl.spec.files import FileRefused, Files
 from llmctl.spec.includes import read_tree
 from llmctl.spec.interpolation import Values, resolve_tree
 from llmctl.spec.moves import aliases_of_routes, check_moves, effective
@@ -25,10 +26,11 @@ from llmctl.spec.project import Document, Inputs, Resolved, digest_of
 from llmctl.spec.prompts import resolve_prompt
 from llmctl.spec.report import Report
 from llmctl.spec.rules import resolve_gate, resolve_policy
-from llmctl.spec.sections import plugin_in
+from llmctl.spec.sections import KIND_OF_SECTION, plugin_in
 from llmctl.spec.serving import resolve_endpoint, resolve_route
 from llmctl.spec.source import Source, display_path
 from llmctl.spec.suggestions import suggestion
+from llmctl.spec.tracked import Tracked
 from llmctl.spec.view import Memo, View, view_of
 from llmctl.spec.yaml_reader import decode
 
@@ -44,20 +46,22 @@ class Parsed:
     names: ReadOnly[str, frozenset[str]]  # declared in any environment, by section
 
 
-def load(path: Path) -> Document:
+def load(path: Path, only: Tracked | None = None) -> Document:
     """Read a file and all that it includes; check form, names and references, in every environment.
+
+    With ``only`` it is sealed, as a stranger's: it reads no other files, and no variables.
 
     Raises ``InvalidInput`` with every finding. When there is one, what ``resolve`` would find in the rest
     of the file is found too, so that nobody has to correct a file in rounds.
     """
-    files = Files(Path(os.path.abspath(path)).parent)
+    files = Files(Path(os.path.abspath(path)).parent, only)
     tree = read_tree(_read_source(path, files), path.name, files)
     report = Report(tree.root)
     report.silence_nodes(tree.refused)
     for finding in tree.findings:
         report.add(finding)
     memo: Memo = {}
-    values = Values(os.environ, files.text)
+    values = Values(os.environ, files.text, sealed=only is not None)
     resolve_tree(report, values, strict=False)
     view = view_of(report, memo)
     environments = {name: environment_of(name, shape) for name, shape in view.environments.items()}
@@ -88,6 +92,7 @@ def load(path: Path) -> Document:
         files=(path, *(files.root / name for name in tree.files[1:])),
         warnings=report.warnings,
         _parse=lambda: parsed,
+        sealed=only is not None,
     )
 
 
@@ -107,8 +112,12 @@ def inputs_of(document: Document) -> Inputs | None:
 def _read_source(path: Path, files: Files) -> Source:
     file = display_path(path)
     try:
+        if files.only:
+            return decode(files.read(path.name), file)
         files.note(path.name, os.path.realpath(path), path.stat())
         return decode(path.read_bytes(), file)
+    except FileRefused as refused:
+        raise InvalidInput([Diagnostic(refused.summary, hint=refused.hint)]) from None
     except (OSError, ValueError) as error:
         reason = (error.strerror or "unknown reason").lower() if isinstance(error, OSError) else str(error)
         hint = "Check the path, or pass -f FILE."
@@ -177,6 +186,8 @@ def resolve(document: Document, environment: str) -> Resolved:
     own = environment_of(name, shape) if shape else document.environments[name]
     build = Build(view, report, parsed.files, own.target, aliases_of_routes(moves))
     _resources(build)
+    if document.sealed:
+        _without_open_rules(build)
     check_promotion(report, name, {**document.environments, name: own})
     report.raise_errors()
     desired = Desired(
@@ -186,7 +197,23 @@ def resolve(document: Document, environment: str) -> Resolved:
         root=str(document.root),
         moved=moves,
     )
-    return Resolved(desired, report.warnings, tuple(sorted(build.secrets, key=lambda pair: pair[0])))
+    secrets = tuple(sorted(build.secrets, key=lambda pair: pair[0]))
+    return Resolved(desired, report.warnings, secrets, _unknown(build) if document.sealed else ())
+
+
+def _without_open_rules(build: Build) -> None:
+    """Take out policies whose rule waits for a variable: as it is written it is no rule, and would refuse all."""
+    for address, resource in list(build.resources.items()):
+        if address.kind == "policy" and "${env:" in resource.spec["require"]:
+            del build.resources[address]
+
+
+def _unknown(build: Build) -> tuple[Address, ...]:
+    """What is declared, could not be resolved, and is not wrong: it waits for what a sealed file does not read."""
+    declared = (
+        Address(kind, name) for section, kind in KIND_OF_SECTION.items() for name in build.view.names.get(section, ())
+    )
+    return tuple(sorted(address for address in declared if address not in build.resources))
 
 
 def _resources(build: Build) -> None:

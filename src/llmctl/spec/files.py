@@ -20,8 +20,12 @@ from llmctl.spec.large_files import LargeFiles
 from llmctl.spec.reserved import SCHEMES
 from llmctl.spec.source import display_path
 from llmctl.spec.suggestions import closest
+from llmctl.spec.tracked import Tracked, matches
 
 _INSIDE = "Write a path relative to llmops.yaml, inside of its folder."
+_TRACKED = (
+    "Name a file of the project, relative to llmops.yaml; a link must lead to one, and a new one be added to git."
+)
 #: Folders that hold secrets and state of tools, and no part of an application.
 _NOT_FOR_TEXTS = frozenset({".git", ".llmctl"})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
@@ -110,6 +114,7 @@ class Files:
     """
 
     root: Path
+    only: Tracked | None = None  # what alone may be read, where the project is a stranger's
     looked: dict[str, Look | None] = field(default_factory=dict)
     matched: dict[str, list[str]] = field(default_factory=dict)
     _known: dict[tuple[Hashable, ...], Any] = field(default_factory=dict)
@@ -128,7 +133,8 @@ class Files:
             status = path.stat()
             key = (what, str(path), status.st_ino, status.st_size, status.st_mtime_ns)
             if key not in self._known:
-                self._known[key] = self._kept_or_new(path, status, what, look, form)
+                keeps = self.only is None
+                self._known[key] = self._kept_or_new(path, status, what, look, form) if keeps else look()
         except Exception:
             self.looked[str(path)] = None
             raise
@@ -178,13 +184,19 @@ class Files:
     def read(self, source: str) -> bytes:
         """The bytes of a file; raises ``FileRefused``."""
         try:
-            return self.find(source).read_bytes()
+            path, status = self._located(source)
+            if self.only and status.st_size > MAX_TEXT_BYTES:
+                raise too_large(source)
+            return Path(path).read_bytes()
         except OSError as error:
             raise _unreadable(source, error) from None
 
     def matching(self, pattern: str) -> list[str]:
         """The files that a glob matches, sorted; ``**`` stands for any folders, hidden files are left out."""
         refuse_outside(pattern)
+        if self.only:
+            parts = os.path.normpath(pattern).split("/")
+            return sorted(path for path in self.only.under(self.root) if matches(path.split("/"), parts))
         found = glob(pattern, root_dir=self.root, recursive=True)
         files = (path for path in map(os.path.normpath, found) if os.path.isfile(self.root / path))
         self.matched[pattern] = sorted(files)
@@ -219,6 +231,8 @@ class Files:
 
     def _usable(self, source: str) -> tuple[str, os.stat_result]:
         refuse_outside(source)
+        if self.only and not self.only.has(self.root, source):
+            raise FileRefused(f"git tracks no file {source!r} here, and under --untrusted it alone counts", _TRACKED)
         try:
             path, status = self._real(source)
         except FileNotFoundError:
@@ -232,6 +246,8 @@ class Files:
             raise FileRefused(f"{source!r} is {what}", "Name a file.")
         if not os.access(path, os.R_OK):
             raise FileRefused(f"{source!r} cannot be read: permission denied", "Check its permissions.")
+        if self.only and (too_much := self.only.take(path, status.st_size)):
+            raise FileRefused(f"{source!r} {too_much}, which is too much under --untrusted", "Name less, or smaller.")
         return path, status
 
     def _real(self, source: str) -> tuple[str, os.stat_result]:

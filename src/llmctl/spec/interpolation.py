@@ -7,9 +7,10 @@ from collections.abc import Mapping as Environ
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from llmctl.core.address import Address
 from llmctl.spec.files import FileRefused, ReadText
 from llmctl.spec.nodes import Location, Node, Scalar, Sequence
-from llmctl.spec.report import Report
+from llmctl.spec.report import Report, address_at
 
 _PART = re.compile(r"\$\$\{|\$\{(?:([^{}\n]*)\})?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -17,16 +18,18 @@ REFERENCE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}\Z")
 
 
 _UNSET = "the environment variable"
+_SEALED = "no variable is read under --untrusted"
 
 
 @dataclass(frozen=True)
 class Values:
     """Where values come from: variables by name, and files of the project by path. ``asked`` are the variables that
-    were looked for."""
+    were looked for; ``sealed`` ones are not, and references to them stay as they are written."""
 
     environ: Environ[str, str]
     read_text: ReadText
     asked: set[str] = field(default_factory=set)
+    sealed: bool = False
 
 
 class Tell(Protocol):
@@ -74,6 +77,9 @@ def _replaced(text: str, values: Values, tell: Tell, location: Location) -> str 
         if match[0] == "$${":
             return "${"
         value, summary, hint = _value(match[1], values)
+        if summary.endswith(_SEALED):
+            tell(location, summary, hint)
+            return match[0]
         if summary:
             wrong = True
             tell(location, summary, hint)
@@ -97,6 +103,8 @@ def _value(inside: str | None, values: Values) -> tuple[str, str, str]:
     if scheme != "env" or not _VARIABLE.match(name):
         summary = f"`${{{inside}}}` is not a reference"
         return "", summary, f"Write `${{env:NAME}}` or `${{file:PATH}}`, or {escape}."
+    if values.sealed:
+        return "", f"`${{env:{name}}}` stays as it is written: {_SEALED}", ""
     values.asked.add(name)
     value = values.environ.get(name)
     if value is None:
@@ -109,10 +117,21 @@ def _value(inside: str | None, values: Values) -> tuple[str, str, str]:
 
 
 def resolve_tree(report: Report, values: Values, *, strict: bool) -> None:
-    """Interpolate a report's tree. Without ``strict`` a variable that is not set is only passed over."""
+    """Interpolate a report's tree. Without ``strict`` a variable that is not set is only passed over.
+
+    A resource that reads a sealed variable is excused: what is wrong with it may be right with the value.
+    """
     waiting: list[Location] = []
+    excused: list[Address] = []
 
     def tell(location: Location, summary: str, hint: str) -> None:
+        if summary.endswith(_SEALED):
+            if strict:
+                report.warn(location, summary, hint=hint)
+            if address := address_at(location):
+                excused.append(address)
+                waiting.append(location)
+            return
         if strict or not summary.startswith(_UNSET):
             report.error(location, summary, hint=hint)
         waiting.append(location)
@@ -120,3 +139,4 @@ def resolve_tree(report: Report, values: Values, *, strict: bool) -> None:
     report.tree = interpolated(report.tree, values, tell)
     for location in waiting:
         report.silence(location)
+    report.excuse(excused)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from llmctl.core import plugins
 from llmctl.spec.models import (
     DURATION,
     ChecksShape,
@@ -72,6 +73,9 @@ def _place(owner: type[Shape]) -> str:
     return next((_PLACES[shape] for shape in owner.__mro__ if shape in _PLACES), "")
 
 
+#: Of what may belong to a package, and is not looked at.
+LEFT_OUT = "kinds of other packages are left out under --untrusted"
+
 #: In the hint of a key at the top of the file that may be the section of a package that is not installed.
 NONE_ADDS_IT = "a package that adds kinds can add a section, and none that is installed adds this one"
 
@@ -85,6 +89,9 @@ def unknown_key(report: Report, owner: type[Shape], location: Location) -> None:
     known = {*owner.known_keys(), *(known_sections() if owner is FileShape else ())}
     hint = suggestion(key, known, "known keys here")
     if owner is FileShape and not hint.startswith("did you mean"):
+        if plugins.are_left_out():
+            report.warn(location, f"`{key}` is passed over: {LEFT_OUT}")
+            return
         hint += f"; {NONE_ADDS_IT}"
     report.error(location, f"unknown key `{key}`", hint=hint, at_key=True)
 

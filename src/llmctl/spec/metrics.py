@@ -78,7 +78,7 @@ def _schema(report: Report, read_text: ReadText, location: Location, written: di
                 raise FileRefused(f"{written!r} is not a .json file", "Name a .json file, or write the schema itself.")
             schema = json.loads(read_text(written), parse_constant=_not_finite)
         except FileRefused as refused:
-            report.error(location, refused.summary, hint=refused.hint)
+            report.error(location, refused.summary, hint=refused.hint, excusable=False)
             return {}
         except (ValueError, RecursionError) as error:
             report.error(location, f"{where} is not JSON: {error}", hint="Correct the file.")

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from llmctl.core.address import Address
 from llmctl.core.kinds import BY_NAME, kind_of
-from llmctl.core.plugins import installed
+from llmctl.core.plugins import are_left_out, installed
+from llmctl.spec.messages import LEFT_OUT
 from llmctl.spec.models import MovedShape
 from llmctl.spec.nodes import Location
 from llmctl.spec.report import Report
@@ -50,6 +51,9 @@ def _address(report: Report, location: Location, text: str) -> Address | None:
         return None
     if address.kind in BY_NAME or address.kind in installed():
         return address
+    if are_left_out():
+        report.warn(location, f"the rename is passed over: {LEFT_OUT}")
+        return None
     hint = suggestion(address.kind, (*BY_NAME, *installed()), "kinds")
     report.error(location, f"there is no kind `{address.kind}`", hint=hint)
     return None

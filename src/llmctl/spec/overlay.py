@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from llmctl.core.diagnostics import Diagnostic, Severity
+from llmctl.core.plugins import are_left_out
+from llmctl.spec.messages import LEFT_OUT
 from llmctl.spec.nodes import Mapping, Node, Scalar
 from llmctl.spec.reserved import not_served
 from llmctl.spec.sections import kind_in, known_sections
@@ -34,6 +36,8 @@ def _unknown_section(section: str, key: Scalar) -> Diagnostic:
     if not_served("file", section):
         return Diagnostic(f"`{section}` is not served yet", where=key.range, hint="Remove it.")
     hint = suggestion(section, known_sections(), "sections that can be overridden")
+    if are_left_out() and not hint.startswith("did you mean"):
+        return Diagnostic(f"`{section}` is passed over: {LEFT_OUT}", Severity.WARNING, key.range)
     return Diagnostic(f"`{section}` cannot be overridden", where=key.range, hint=hint)
 
 

@@ -39,6 +39,7 @@ class Document:
     files: tuple[Path, ...]
     warnings: tuple[Diagnostic, ...]
     _parse: Callable[[], Parsed] = field(repr=False, compare=False)
+    sealed: bool = False  # it is a stranger's: no variable is read
 
     @cached_property
     def parsed(self) -> Parsed:
@@ -49,11 +50,15 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What one environment should be. ``secrets`` says which model reads which variable, and no values."""
+    """What one environment should be. ``secrets`` says which model reads which variable, and no values.
+
+    ``unknown`` is what a sealed file declares and what cannot be told without variables or other packages.
+    """
 
     desired: Desired
     warnings: tuple[Diagnostic, ...]
     secrets: tuple[tuple[Address, SecretRef], ...]
+    unknown: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

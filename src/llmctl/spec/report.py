@@ -18,6 +18,7 @@ class Report:
         self.tree = tree
         self._found: dict[tuple[SourceRange | None, str], Diagnostic] = {}
         self._silent: set[int] = set()  # ids of nodes about which all has been said
+        self._excused: set[Address] = set()
 
     @property
     def findings(self) -> list[Diagnostic]:
@@ -49,6 +50,10 @@ class Report:
         """Drop all later findings about exactly this value."""
         self.silence_nodes([find(self.tree, location)[1]])
 
+    def excuse(self, addresses: Iterable[Address]) -> None:
+        """Drop all later errors of these resources, but those that may not be excused."""
+        self._excused.update(addresses)
+
     def silence_nodes(self, nodes: Iterable[Node]) -> None:
         """The same for nodes. They must be kept alive as long as the report."""
         self._silent.update(id(node) for node in nodes)
@@ -78,9 +83,10 @@ class Report:
         detail: str = "",
         at_key: bool = False,
         where: SourceRange | None = None,
+        excusable: bool = True,
     ) -> None:
         """An error at a location, or at ``where`` when that is more precise."""
-        if id(find(self.tree, location)[1]) in self._silent:
+        if id(find(self.tree, location)[1]) in self._silent or (excusable and address_at(location) in self._excused):
             return
         place = where or self.where(location, at_key=at_key)
         self.add(Diagnostic(summary, where=place, address=address_at(location), detail=detail, hint=hint))

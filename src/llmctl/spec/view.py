@@ -8,11 +8,12 @@ from typing import TypeVar, cast, get_args
 
 from pydantic import ValidationError
 
+from llmctl.core import plugins
 from llmctl.core.address import NAME
 from llmctl.core.kinds import BY_NAME
 from llmctl.core.plugins import installed
 from llmctl.spec.interpolation import REFERENCE
-from llmctl.spec.messages import explain, shown, unknown_key
+from llmctl.spec.messages import LEFT_OUT, explain, shown, unknown_key
 from llmctl.spec.models import (
     DatasetShape,
     EndpointShape,
@@ -32,8 +33,9 @@ from llmctl.spec.models import (
 )
 from llmctl.spec.nodes import Location, Mapping, Node, Scalar, Sequence, find, plain
 from llmctl.spec.report import Report
+from llmctl.spec.reserved import VALUES
 from llmctl.spec.sections import KIND_OF_SECTION, plugin_in
-from llmctl.spec.suggestions import suggestion
+from llmctl.spec.suggestions import closest, suggestion
 
 S = TypeVar("S", bound=Shape)
 
@@ -151,6 +153,9 @@ def _section(report: Report, view: View, section: str, shape: type[S], memo: Mem
 
 def _entry(report: Report, location: Location, shape: type[S], entry: Node, memo: Memo) -> S | None:
     before = report.count
+    if shape is PolicyShape and plugins.are_left_out() and _judges_unknown_kind(entry):
+        report.warn((*location, "applies_to"), f"the policy is passed over: {LEFT_OUT}")
+        return None
     _refuse_nothing(report, entry, location)
     if shape is ModelShape:
         _check_secret(report, location, entry)
@@ -169,6 +174,14 @@ def _with_plugins(shape: type[S], entry: Node) -> type[S]:
     if not isinstance(scope, Scalar) or not isinstance(scope.value, str):
         return shape
     return shape if scope.value in get_args(PolicyScope) else cast("type[S]", policy_shape(tuple(installed())))
+
+
+def _judges_unknown_kind(entry: Node) -> bool:
+    scope = entry.get("applies_to") if isinstance(entry, Mapping) else None
+    if not isinstance(scope, Scalar) or not isinstance(scope.value, str):
+        return False
+    known = (*get_args(PolicyScope), *VALUES["policy", "applies_to"])
+    return bool(NAME.match(scope.value)) and scope.value not in known and not closest(scope.value, known)
 
 
 def _check_name(report: Report, location: Location, name: str, *, at_key: bool) -> None:

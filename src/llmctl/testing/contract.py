@@ -11,8 +11,10 @@ from time import monotonic
 
 import pytest
 
+from llmctl.core.address import Address
 from llmctl.core.digests import Json
 from llmctl.core.errors import Conflict, Interrupted, LeaseLost, ProviderError
+from llmctl.core.plugins import Declared, Imports
 from llmctl.core.protocols import Op, Provider
 from llmctl.core.resources import ALL, Key, Live, Reading
 
@@ -84,7 +86,8 @@ class ProviderContract:
     * what cannot be read is listed under ``unreadable``, by its key or by ``ALL``, and never left out;
     * ``op.guard()`` is called before every effect: after Ctrl-C, beyond the deadline and without the lock nothing
       is changed;
-    * answers are well formed, are JSON, and hold no secret; failures are errors of ``llmctl.core.errors``.
+    * answers are well formed, are JSON, and hold no secret; failures are errors of ``llmctl.core.errors``;
+    * a provider that has ``Imports`` too gives the spec from which exactly what is there would be made.
     """
 
     @pytest.fixture
@@ -313,6 +316,22 @@ class ProviderContract:
         assert key in reading.unreadable or ALL in reading.unreadable
         assert all(reason.summary for reason in reading.unreadable.values())
         assert provider.read_all().found[key].healthy
+
+    def test_what_can_be_imported_would_be_made_just_so(
+        self, provider: Provider[Json], key: Key, want: Json, op: Op, secrets: tuple[str, ...]
+    ) -> None:
+        if not isinstance(provider, Imports):
+            pytest.skip("it does not have the capability `Imports`")
+        with pytest.raises(ProviderError):
+            provider.read_spec(key)
+        made = provider.create(op, key, want)
+        said = provider.read_spec(key)
+        assert isinstance(said, Declared)
+        assert all(isinstance(need, Address) for need in said.needs)
+        text = json.dumps(said.spec)
+        assert not [secret for secret in secrets if secret in text]
+        again = provider.create(op, key, json.loads(text))
+        assert (again.revision, again.state, again.outputs) == (made.revision, made.state, made.outputs)
 
     def test_answers_are_well_formed(self, provider: Provider[Json], key: Key, want: Json, op: Op) -> None:
         """Apply refuses an answer that is not, and calls it a defect of the provider."""

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.errors import Conflict, ProviderError, TransientError
 from llmctl.core.files import sync_folder
 from llmctl.core.kinds import Kind
-from llmctl.core.plugins import Place
+from llmctl.core.plugins import Declared, Place
 from llmctl.core.protocols import Op
 from llmctl.core.resources import ALL, Key, Live, Reading, Spec
 from llmctl.spec import dataset_rows
@@ -28,7 +29,8 @@ _BATCH = 1000  # rows between two looks at whether the work may go on
 
 
 class FtsProvider:
-    """``core.protocols.Provider`` for indexes. Each holds the spec from which it was made; nothing else is kept."""
+    """``core.protocols.Provider`` and ``core.plugins.Imports`` for indexes. Each holds the spec from which it was made;
+    nothing else is kept."""
 
     def __init__(self, kind: Kind, place: Place) -> None:
         self._kind = kind
@@ -78,6 +80,12 @@ class FtsProvider:
         self._refuse_moved(key, was, there)
         with _explained(f"delete the index {key}"):
             self._path(key).unlink()
+
+    def read_spec(self, key: Key) -> Declared:
+        there = self._read(key)
+        if there is None or not there.healthy:
+            raise ProviderError(f"what the index {key} was made from cannot be told")
+        return Declared(there.state, needs=(Address("dataset", there.state["dataset"]),))
 
     def _path(self, key: Key) -> Path:
         return self._folder / f"{key.name}{_SUFFIX}"

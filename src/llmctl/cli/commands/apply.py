@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from llmctl.cli.options import json_option, project_options, target_option, yes_option
+from llmctl.cli.options import (
+    break_glass_option,
+    from_record_option,
+    json_option,
+    project_options,
+    signers_option,
+    target_option,
+    yes_option,
+)
 
 
 @click.command("apply", short_help="Make it so: provision, prove, shift traffic, record.")
@@ -15,6 +23,9 @@ from llmctl.cli.options import json_option, project_options, target_option, yes_
 @json_option
 @yes_option
 @target_option
+@from_record_option
+@signers_option
+@break_glass_option
 @click.option(
     "--parallelism",
     metavar="N",
@@ -30,6 +41,9 @@ def command(
     as_json: bool,
     yes: bool,
     targets: tuple[str, ...],
+    from_record: str,
+    allowed_signers: Path | None,
+    break_glass: str | None,
     parallelism: int,
 ) -> int:
     """Make it so: provision, prove, shift traffic, record.
@@ -38,6 +52,10 @@ def command(
     or refused when anything that it was made from has moved. A new revision of a route gets traffic only
     after its gates passed; when one fails, what served before still serves. Every apply is recorded, also
     one that failed.
+
+    An environment with `approvals: n` needs those of n others for exactly this plan (`llmctl approve`).
+    In an emergency --break-glass goes without them and without the gates that policy lets it skip. It is
+    recorded, and every plan shows it until an ordinary apply runs those gates and has those approvals.
 
     Exit codes: 0, 1 error, 3 denied, 4 gate failed or inconclusive, 5 lock held, 6 stale plan,
     130 interrupted.
@@ -48,6 +66,7 @@ def command(
       llmctl apply --yes -e dev
       llmctl apply plan.json
       llmctl apply --target route.support
+      llmctl apply --break-glass "Support is down: the model was withdrawn"
     """
     from llmctl.cli.running import run
 
@@ -59,4 +78,7 @@ def command(
         parallelism=parallelism,
         plan_file=plan_file,
         targets=targets,
+        from_record=from_record,
+        allowed_signers=allowed_signers,
+        break_glass=break_glass,
     )

@@ -12,7 +12,16 @@ import click
 from click.core import ParameterSource
 
 from llmctl.cli.completing import addresses
-from llmctl.cli.options import choosing, json_option, project_options, target_option
+from llmctl.cli.options import (
+    choosing,
+    from_record_option,
+    json_option,
+    project_options,
+    signers_option,
+    target_option,
+    untrusted_option,
+)
+from llmctl.cli.saving import refuse_to_replace, save
 from llmctl.core.exits import ExitCode
 
 if TYPE_CHECKING:
@@ -32,6 +41,9 @@ if TYPE_CHECKING:
 @click.option("--base", metavar="REF", help="Policies of this git revision judge too; gates are compared with it.")
 @click.option("--out", metavar="PATH", type=click.Path(dir_okay=False, path_type=Path), help="Save the plan for apply.")
 @click.option("--offline", is_flag=True, help="Do not read what runs; such a plan cannot be applied.")
+@untrusted_option
+@from_record_option
+@signers_option
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when there is something to do.")
 @click.pass_context
 def command(
@@ -46,6 +58,9 @@ def command(
     base: str | None,
     out: Path | None,
     offline: bool,
+    untrusted: bool,
+    from_record: str,
+    allowed_signers: Path | None,
     detailed_exitcode: bool,
 ) -> int:
     """Show what would change, why, and which gates would prove it.
@@ -57,6 +72,10 @@ def command(
 
     With FILE (from --out) that saved plan is shown as it was made, and nothing else is read.
 
+    --untrusted is for the file of somebody who may not read your secrets, such as a pull request from a
+    fork: `${env:…}` stays as it is written, only files that git tracks are read, kinds of other packages
+    are left out, no remote and nothing that runs is asked. Such a plan cannot be applied.
+
     Exit codes: 0, 1 error, 3 denied; with --detailed-exitcode 2 when apply would do something. A saved
     plan that can be shown exits 0.
 
@@ -67,6 +86,7 @@ def command(
       llmctl plan plan.json --markdown
       llmctl plan --target route.support --detailed-exitcode --json
       llmctl plan --explain route.support --base main
+      llmctl plan --untrusted --markdown --base origin/main
     """
     _refuse_contradictions(ctx, saved is not None)
     from llmctl.cli.views.plan import saved_notice
@@ -77,19 +97,22 @@ def command(
         click.echo(_shown(made, made_at, explain, notice, as_json=as_json, markdown=markdown))
         return ExitCode.OK
     if out is not None:
-        _refuse_to_replace(out)
-    from llmctl.app.planning import Scope, plan
+        refuse_to_replace(out)
+    from llmctl.app.approvals import shown_plan
+    from llmctl.app.planning import Scope
+    from llmctl.app.untrusted import open_untrusted
     from llmctl.app.workspace import open_workspace
 
     made_at = datetime.now(UTC).isoformat(timespec="seconds")
-    workspace = open_workspace(file, environment)
-    made = plan(workspace, Scope(targets=targets, base=base or ""), offline=offline)
+    workspace = open_untrusted(file, environment) if untrusted else open_workspace(file, environment)
+    scope = Scope(targets=targets, base=base or "", from_record="" if untrusted else from_record)
+    made = shown_plan(workspace, scope, offline=offline or untrusted, allowed=allowed_signers)
     if out is not None:
-        _save(made, made_at, out)
+        save(made, made_at, out)
     click.echo(_shown(made, made_at, explain, "", as_json=as_json, markdown=markdown))
     if out is not None and not as_json and not markdown:
         command = f"llmctl apply {shlex.quote(str(out))}{choosing(file, workspace)}"
-        use = "it cannot be applied, for it is offline" if offline else f"apply it with `{command}`"
+        use = "it cannot be applied, for it is offline" if made.offline else f"apply it with `{command}`"
         click.echo(f"\nSaved to {out}; {use}.")
     return _exit_code(made, detailed=detailed_exitcode)
 
@@ -102,10 +125,14 @@ def _refuse_contradictions(ctx: click.Context, saved: bool) -> None:
         and option.name is not None
         and ctx.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
     ]
-    for pair in (("--json", "--markdown"), ("--explain", "--markdown")):
+    for pair in (("--json", "--markdown"), ("--explain", "--markdown"), ("--untrusted", "--from-record")):
         if set(pair) <= set(given):
             raise click.UsageError(f"{' and '.join(pair)} exclude each other. Choose one.", ctx)
-    making = [o for o in ("--file", "--target", "--base", "--out", "--offline", "--detailed-exitcode") if o in given]
+    making = [
+        o
+        for o in ("--file", "--target", "--base", "--out", "--offline", "--untrusted", "--detailed-exitcode")
+        if o in given
+    ]
     if saved and making:
         raise click.UsageError(
             f"{making[0]} is for making a plan, and FILE shows a saved one. Leave one of them out.", ctx
@@ -121,29 +148,6 @@ def _saved(ctx: click.Context, path: Path, environment: str | None) -> tuple[Pla
     if asked not in (None, made.desired.environment.name):
         raise click.UsageError(f"{path} is a plan for {made.desired.environment.name}, not for {asked}", ctx)
     return made, str(json.loads(path.read_bytes()).get("made_at", ""))
-
-
-def _refuse_to_replace(out: Path) -> None:
-    """A mistyped --out must not cost a file that is no plan, least of all llmops.yaml."""
-    from llmctl.core.errors import LlmctlError
-    from llmctl.plan.saved import may_replace
-
-    if not may_replace(out):
-        hint = "Choose another path for --out, or take that file away first."
-        raise LlmctlError(f"{out} exists and is no saved plan; it is not replaced", hint=hint)
-
-
-def _save(made: Plan, made_at: str, out: Path) -> None:
-    from llmctl.cli.views.plan import shown_json
-    from llmctl.core.errors import LlmctlError
-    from llmctl.core.files import write_atomic
-
-    try:
-        write_atomic(out, (json.dumps(shown_json(made, made_at), indent=2) + "\n").encode(), mode=0o644)
-    except OSError as error:
-        folder = f"Make its folder first: `mkdir -p {shlex.quote(str(out.parent))}`."
-        hint = folder if isinstance(error, FileNotFoundError) else "Choose another path for --out."
-        raise LlmctlError(f"{out} cannot be written: {error.strerror}", hint=hint) from None
 
 
 def _shown(made: Plan, made_at: str, explain: str | None, notice: str, *, as_json: bool, markdown: bool) -> str:

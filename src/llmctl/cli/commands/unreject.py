@@ -27,7 +27,10 @@ def command(revision: str, file: str | None, environment: str | None, as_json: b
     from llmctl.app.unreject import unreject
     from llmctl.app.workspace import open_workspace
 
-    taken_back, serial = unreject(open_workspace(file, environment), revision, reason)
+    def notice(text: str) -> None:
+        click.echo(text, err=True)
+
+    taken_back, serial = unreject(open_workspace(file, environment), revision, reason, notice)
     if as_json:
         click.echo(json.dumps({"format": 1, "address": str(taken_back.address), "revision": taken_back.revision}))
     else:

@@ -14,6 +14,7 @@ from llmctl.core.address import Address
 from llmctl.core.digests import Json
 from llmctl.core.steps import Action, Promote, Shift
 from llmctl.plan import GateForecast, Plan, ResourceChange
+from llmctl.plan.drift import UNMANAGED
 
 LINES = 10  # with the head and the verdict
 _POINTS = LINES - 2
@@ -42,7 +43,8 @@ def gist(plan: Plan) -> Gist:
     shown = _cut(dangers, _POINTS - min(len(changes), _CHANGES))
     told = _points(plan, changes, _POINTS - len(shown))
     known_to_fail = any(g.cached in ("FAIL", "INCONCLUSIVE") for g in plan.gates)
-    tone = Tone.BAD if refused(plan) or plan.blocked or known_to_fail else Tone.WARN if plan.weakened else Tone.PLAIN
+    bad = refused(plan) or plan.blocked or known_to_fail or plan.break_glass
+    tone = Tone.BAD if bad else Tone.WARN if plan.weakened else Tone.PLAIN
     points = (*shown, *told)
     complete = (
         len(shown) == len(dangers) and len(told) == len(changes) and not any(p.text.endswith("…") for p in points)
@@ -79,8 +81,11 @@ def verdict(plan: Plan) -> str:
         return "Nothing is planned while something cannot be read."
     words = Counter(_word(c) for c in plan.changes)
     parts = [f"{number:,} to {word}" for word, number in sorted(words.items(), key=lambda w: _ORDER.index(w[0]))]
-    parts += [f"{len(plan.drift):,} to restore"] if plan.drift else []
+    others = sum(d.summary.startswith(UNMANAGED) for d in plan.drift)
+    parts += [f"{len(plan.drift) - others:,} to restore"] if len(plan.drift) > others else []
+    parts += [f"{others:,} unmanaged"] if others else []
     parts += [_gates(plan.gates)] if plan.gates else []
+    parts += [f"break-glass of serial {listed(plan.reconciles)} to put right"] if plan.reconciles else []
     text = ", ".join(parts) or count(len(plan.steps), "step")
     if words.keys() == {"update in place"} and not plan.gates:
         text += "; no new revision"
@@ -93,8 +98,16 @@ def verdict(plan: Plan) -> str:
     if plan.targets:
         text += f"; only {listed(plan.targets)}"
         text += f", {count(len(plan.left_out), 'other change')} left out" if plan.left_out else ""
+    if plan.break_glass:
+        text += "; BREAK-GLASS"
     against = refused(plan)
+    if missing := plan.approvals.missing if not plan.break_glass else 0:
+        return f"{text}. {_missing(missing)}" + (f" Apply would refuse it: {listed(against)}." if against else "")
     return f"{text}. Apply would refuse it: {listed(against)}." if against else f"{text}."
+
+
+def _missing(number: int) -> str:
+    return f"{count(number, 'approval')} {'is' if number == 1 else 'are'} missing."
 
 
 def _gates(forecasts: Sequence[GateForecast]) -> str:
@@ -181,7 +194,7 @@ def rollouts(plan: Plan) -> dict[Address, str]:
         now = {forecast.gate for forecast in runs if not forecast.as_recorded}
         gates = [_passes(forecast, again=forecast.as_recorded and forecast.gate in now) for forecast in runs]
         bare = "proven when it was first applied" if plan.action == "rollback" else "unproven"
-        traffic = "serves" if action is Action.CREATE else _traffic(shares.get(route, []), revision)
+        traffic = "serves" if action in (Action.CREATE, Action.ADOPT) else _traffic(shares.get(route, []), revision)
         said[route] = f"{traffic}, {f'when {listed(gates)}' if gates else bare}"
     for gate, text in _reruns(plan, promoted.keys()):
         said[gate] = text

@@ -9,7 +9,7 @@ from llmctl.cli.views.gist import gist, gist_json, gist_lines
 from llmctl.cli.views.layout import Line, count, rendered, screen_width
 from llmctl.cli.views.sections import drift_lines, sections
 from llmctl.core.digests import Json
-from llmctl.plan import Plan, plan_json
+from llmctl.plan import Plan, plan_json, sealed
 
 
 def render_plan(plan: Plan, *, notice: str = "") -> str:
@@ -41,7 +41,7 @@ def render_drift(plan: Plan) -> str:
 
 def shown_json(plan: Plan, made_at: str) -> dict[str, Json]:
     """The plan for programs and for its file: when it was made (ISO 8601, UTC), and the gist that people are shown."""
-    return {**plan_json(plan), "made_at": made_at, "gist": gist_json(plan)}
+    return sealed({**plan_json(plan), "made_at": made_at, "gist": gist_json(plan)})
 
 
 def saved_notice(path: Path, plan: Plan, made_at: str) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from llmctl.cli.views.changed import phrase
 from llmctl.cli.views.layout import count, listed
 from llmctl.core.address import Address
+from llmctl.core.decisions import BreakGlass
 from llmctl.core.policies import PolicyResult
 from llmctl.core.resources import Recorded, Resource
 from llmctl.core.steps import Action, Promote, Provision, RunGate
-from llmctl.plan import GateForecast, Plan
+from llmctl.plan import Consent, GateForecast, Plan
+from llmctl.plan.drift import UNMANAGED
 from llmctl.plan.weakened import RECORD
 
 
@@ -36,8 +38,8 @@ class Point:
 def risks(plan: Plan) -> list[Point]:
     """All of them; an ordinary change has none."""
     sources: tuple[Callable[[Plan], Iterator[Point]], ...] = (
-        _blocked, _denials, _policies_that_deny, _gates_known_to_fail, _weakened, _deletions, _names_given_up,
-        _unproven, _warnings, _other_policies, _twice, _drift, _left_out,
+        _emergency, _still_open, _blocked, _denials, _policies_that_deny, _gates_known_to_fail, _weakened, _deletions,
+        _names_given_up, _unproven, _approvals, _warnings, _other_policies, _twice, _drift, _left_out,
     )  # fmt: skip
     return [point for source in sources for point in source(plan)]
 
@@ -66,6 +68,47 @@ def stood_then(plan: Plan, policy: str, basis: str) -> str:
     if others and RECORD not in against:
         return f", as {others},"
     return f", as it was before this change{f' or {others}' if others else ''},"
+
+
+def _emergency(plan: Plan) -> Iterator[Point]:
+    if plan.break_glass:
+        yield Point(
+            "✗", f"BREAK-GLASS skips {_skips(plan.skipped_gates, plan.approvals.missing)}: {plan.break_glass}", Tone.BAD
+        )
+
+
+def _still_open(plan: Plan) -> Iterator[Point]:
+    for each in plan.recorded.break_glass:
+        yield Point("✗", open_since(each), Tone.BAD)
+
+
+def open_since(found: BreakGlass) -> str:
+    """A break-glass that nothing has put right yet, in one line."""
+    who = f"{found.actor.split(' <')[0]}, {found.at[:10]}"
+    what = _skips(found.gates, found.approvals)
+    return f"BREAK-GLASS of serial {found.serial} is open ({who}): {what} skipped, because: {found.reason}"
+
+
+def _skips(gates: Sequence[Address], approvals: int) -> str:
+    parts = [listed(gates)] if gates else []
+    parts += [count(approvals, "approval")] if approvals else []
+    return " and ".join(parts) or "nothing"
+
+
+def _approvals(plan: Plan) -> Iterator[Point]:
+    consent = plan.approvals
+    if consent.required:
+        tone = Tone.WARN if consent.missing else Tone.PLAIN
+        yield Point("!" if consent.missing else "✓", needed(consent), tone)
+
+
+def needed(consent: Consent) -> str:
+    """How many approvals a plan needs, how many it has, and from whom."""
+    has = f"has {len(consent.given)}" + (f": {listed(consent.given)}" if consent.given else "")
+    lowered = f" (the file asks for {consent.declared} now)" if consent.declared < consent.required else ""
+    others = len(consent.refused)
+    more = f"; {others:,} more {'does' if others == 1 else 'do'} not count" if others else ""
+    return f"needs {count(consent.required, 'approval')}{lowered}, {has}{more}"
 
 
 def _blocked(plan: Plan) -> Iterator[Point]:
@@ -153,7 +196,8 @@ def _unproven(plan: Plan) -> Iterator[Point]:
     ]
     if bare:
         verb, on = ("goes", "it") if len(bare) == 1 else ("go", "them")
-        yield Point("!", f"{listed(bare)} {verb} live unproven: no gate is on {on}", Tone.WARN)
+        why = "gates are skipped" if plan.skipped_gates else f"no gate is on {on}"
+        yield Point("!", f"{listed(bare)} {verb} live unproven: {why}", Tone.WARN)
 
 
 def _warnings(plan: Plan) -> Iterator[Point]:
@@ -187,9 +231,15 @@ def _twice(plan: Plan) -> Iterator[Point]:
 
 
 def _drift(plan: Plan) -> Iterator[Point]:
-    if plan.drift:
-        said = listed((f"{d.address} ({d.summary})" for d in plan.drift), 2)
-        yield Point("↺", f"{len(plan.drift):,} drifted from the record and restored: {said}", Tone.WARN)
+    drifted = [d for d in plan.drift if not d.summary.startswith(UNMANAGED)]
+    if drifted:
+        said = listed((f"{d.address} ({d.summary})" for d in drifted), 2)
+        yield Point("↺", f"{len(drifted):,} drifted from the record and restored: {said}", Tone.WARN)
+    others = [d for d in plan.drift if d.summary.startswith(UNMANAGED)]
+    if others:
+        said = listed((f"{d.address} ({d.summary.removeprefix(UNMANAGED)})" for d in others), 2)
+        what = "taken away where llmops.yaml does not declare it, unless `llmctl import` takes it in"
+        yield Point("-", f"{len(others):,} unmanaged, {what}: {said}", Tone.WARN)
 
 
 def _left_out(plan: Plan) -> Iterator[Point]:

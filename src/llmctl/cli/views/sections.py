@@ -9,7 +9,7 @@ from llmctl.cli.views import signs
 from llmctl.cli.views.changed import details, ordered, versions, why
 from llmctl.cli.views.gist import Gist
 from llmctl.cli.views.layout import NAMED, Line, Section, count, first, listed
-from llmctl.cli.views.risks import proven, reason_of, stood_then
+from llmctl.cli.views.risks import needed, open_since, proven, reason_of, stood_then
 from llmctl.core.diagnostics import Diagnostic, render_plain
 from llmctl.core.policies import PolicyResult
 from llmctl.core.steps import Move, RunGate, Shift, Step
@@ -23,6 +23,8 @@ _STEPS = 100
 def sections(plan: Plan, gist: Gist) -> list[Section]:
     """Those that say something; what the gist told in full is not told again."""
     all_of_them = (
+        Section("Break-glass", _break_glass(plan)),
+        Section("Approvals", _approvals(plan)),
         Section("Warnings", findings(plan.warnings)),
         Section("Blocked: cannot be read, so neither changed nor taken for absent", _blocked(plan)),
         Section("Changes", [] if gist.complete else _overview(plan)),
@@ -36,6 +38,33 @@ def sections(plan: Plan, gist: Gist) -> list[Section]:
         Section("Steps", _steps(plan.steps)),
     )
     return [section for section in all_of_them if section.lines]
+
+
+def _break_glass(plan: Plan) -> list[Line]:
+    """What is skipped now, what was skipped before and is open, and what closes that."""
+    lines = [Line(f"✗ {gate} is skipped", fg="red") for gate in plan.skipped_gates]
+    for each in plan.recorded.break_glass:
+        lines.append(Line(f"✗ {open_since(each)}", fg="red"))
+        lines += [Line(f"{gate} has not passed what serves since", indent=4) for gate in each.gates]
+        if each.approvals:
+            verb = "was" if each.approvals == 1 else "were"
+            lines.append(Line(f"{count(each.approvals, 'approval')} {verb} missing", indent=4))
+    if plan.recorded.break_glass and not plan.break_glass and plan.action == "apply":
+        lines.append(Line("An ordinary apply puts it right: its gates pass, and it has its approvals.", dim=True))
+    return lines
+
+
+def _approvals(plan: Plan) -> list[Line]:
+    consent = plan.approvals
+    if not consent.required:
+        return []
+    shown, more = first(consent.refused, _LISTED, "approvals")
+    return [
+        Line(needed(consent), fg="yellow" if consent.missing else "green"),
+        *(Line(f"✓ {name}", indent=4, fg="green") for name in consent.given),
+        *(Line(f"✗ {text}", indent=4, fg="red") for text in shown),
+        *more,
+    ]
 
 
 def drift_lines(drifted: Sequence[Drift]) -> list[Line]:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from llmctl.app.status import Status
+from llmctl.cli.views.risks import open_since
 from llmctl.core.digests import Json
 
 
@@ -30,6 +31,7 @@ def status_json(status: Status) -> dict[str, Json]:
         "unreadable": list(status.unreadable),
         "lock": status.lock,
         "interrupted": status.interrupted,
+        "break_glass": [found.to_json() for found in status.break_glass],
     }
 
 
@@ -45,6 +47,8 @@ def _lines(status: Status) -> Iterator[str]:
     for text in notes:
         if text:
             yield click.style(f"  ! {text}", fg="yellow")
+    for found in status.break_glass:
+        yield click.style(f"  ✗ {open_since(found)}", fg="red", bold=True)
     for line in status.unreadable:
         yield click.style(f"  ! {line}", fg="red")
     for drift in status.drift:

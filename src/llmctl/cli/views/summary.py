@@ -79,6 +79,10 @@ def outcome_json(outcome: Outcome) -> dict[str, Json]:
             }
             for r in results
         ],
+        "break_glass": plan.break_glass,
+        "skipped_gates": [str(gate) for gate in plan.skipped_gates],
+        "reconciles": list(plan.reconciles),
+        "approvals": {"required": plan.approvals.required, "given": list(plan.approvals.given)},
         "held": [str(address) for address in plan.waiting],
         "blocked": [diagnostic_json(d) for d in plan.blocked],
         "left_out": [str(address) for address in plan.left_out],
@@ -139,7 +143,8 @@ def _headline(outcome: Outcome) -> Line:
     if outcome.finished and plan.blocked:
         word, color = "done in part", "yellow"
     place = f"recorded as serial {outcome.serial} on branch llmctl/{plan.desired.environment.name}"
-    return Line(f"{plan.action.capitalize()} {word} ({said}); {place}.", indent=0, fg=color, bold=True)
+    what = f"{plan.action.capitalize()}{' (break-glass)' if plan.break_glass else ''}"
+    return Line(f"{what} {word} ({said}); {place}.", indent=0, fg=color, bold=True)
 
 
 def _evidence(outcome: Outcome, option: str) -> Iterator[Line]:
@@ -168,6 +173,9 @@ def _next(outcome: Outcome, option: str) -> Iterator[Line]:
             indent=0,
             dim=True,
         )
+    if outcome.finished and plan.break_glass:
+        text = f"The break-glass is open until it is put right: `llmctl plan{option}` shows what is missing."
+        yield Line(text, indent=0, fg="red", bold=True)
     routes = sorted(a.name for a in plan.desired.resources if a.kind == "route")
     if outcome.finished:
         if routes and plan.action == "apply":

@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from llmctl.core.address import Address
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json
 from llmctl.core.errors import Conflict, LlmctlError, ProviderError
+from llmctl.core.plugins import Declared
 from llmctl.core.protocols import Op
 from llmctl.core.resources import ALL, Key, Live, Reading
 from llmctl.providers.local.external import ExternalEndpoints
@@ -23,7 +25,7 @@ _READERS = 16
 
 
 class EndpointProvider:
-    """``core.protocols.Provider`` for endpoints, and ``HasLogs``. The state of an endpoint is its spec."""
+    """``core.protocols.Provider`` for endpoints, ``HasLogs`` and ``Imports``. The state of an endpoint is its spec."""
 
     def __init__(
         self,
@@ -96,6 +98,17 @@ class EndpointProvider:
             key: Live(key, {}, "", healthy=False, detail=detail.format(", ".join(map(str, found))))
             for key, found in pids.items()
         }
+
+    def read_spec(self, key: Key) -> Declared:
+        """``core.plugins.Imports``: the spec of an endpoint's file, from which its processes were started."""
+        with explained("read the endpoints"):
+            try:
+                endpoint = EndpointFile.read(self._layout.endpoint_file(key))
+            except ValueError as error:
+                raise ProviderError(f"endpoint {key} cannot be read", detail=str(error)) from None
+        if endpoint is None:
+            raise ProviderError(f"nothing says what endpoint {key} was started from: its file in .llmctl is gone")
+        return Declared(endpoint.spec, (Address("model", endpoint.spec["model"]),))
 
     def verdicts(self, managed: Mapping[str, Managed]) -> dict[str, Verdict]:
         """What is to be said of each engine process, by the name of its program."""

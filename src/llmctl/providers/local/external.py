@@ -212,9 +212,10 @@ def _ask(url: str, secret: Secret | None, timeout_s: float) -> tuple[int, bool]:
         raise _NotReachable(f"no answer in {timeout_s:g} s") from None
     except ValueError as error:  # its text may hold a key that is no header, if the secrets were edited by hand
         raise _NotReachable(f"it cannot be asked ({type(error).__name__})") from None
-    except (HTTPException, OSError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
-        raise _NotReachable(reason) from None
+    except OSError as error:
+        raise _NotReachable(error.strerror or str(error) or type(error).__name__) from None
+    except HTTPException as error:  # its text quotes what came, which may quote the key
+        raise _NotReachable(f"what it answers is not HTTP ({type(error).__name__})") from None
     finally:
         connection.close()
 

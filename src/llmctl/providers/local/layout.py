@@ -30,7 +30,7 @@ from pathlib import Path
 from llmctl.core.cache import FOLDER, CacheFile
 from llmctl.core.digests import Json, pretty_json
 from llmctl.core.errors import ProviderError
-from llmctl.core.files import write_atomic
+from llmctl.core.files import sweep, write_atomic
 from llmctl.core.kinds import KINDS
 from llmctl.core.resources import Key
 
@@ -160,6 +160,12 @@ class Layout:
         if not ignore.exists():
             write_atomic(ignore, b"*\n", 0o644)
 
+    def sweep(self) -> None:
+        """Remove what a crash left half written."""
+        own = (self.state, self.artifacts, self.endpoints, self.gateway, *self.manifests.glob("*"))
+        for folder in (*own, self.state.parent, self.state.parent / FOLDER):
+            sweep(folder)
+
     def make_runtime(self) -> None:
         """Create the runtime folder and note it. Raises ``ProviderError`` when it belongs to somebody else."""
         folder = self.runtime
@@ -190,6 +196,7 @@ class Layout:
             check_owner(runtime)
             shutil.rmtree(runtime)
         self._remove_runtime_of_old_place()
+        self.sweep()
         if self.state.is_dir():
             shutil.rmtree(self.state)
         for kind in KINDS:

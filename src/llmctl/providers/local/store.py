@@ -10,22 +10,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from llmctl.core.digests import digest_bytes, digest_file
 from llmctl.core.errors import Conflict, ProviderError
-from llmctl.core.files import sync_folder
+from llmctl.core.files import sync_folder, temporary
 from llmctl.providers.local.layout import Layout, explained
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})\Z")
 _STORED = re.compile(r"([0-9a-f]{64})\.(\d+)\Z")
 _CHUNK = 1 << 20
 _SMALL = 1 << 20  # bytes; more is not read at every plan
-_STALE_S = 3600.0  # a temporary file of that age is from a crash
 
 
 class FileStore:
@@ -84,6 +81,16 @@ class FileStore:
             stored = ((_STORED.match(path.name), path) for path in self._folder.glob("??/*.*"))
             return frozenset(f"sha256:{match[1]}" for match, path in stored if match and _whole(path))
 
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Digest and bytes on disk of all that is stored, damaged content too."""
+        with explained("list the artifact store"):
+            found: dict[str, int] = {}
+            for path in self._folder.glob("??/*.*"):
+                if match := _STORED.match(path.name):
+                    digest = f"sha256:{match[1]}"
+                    found[digest] = found.get(digest, 0) + path.lstat().st_size
+        yield from found.items()
+
     def delete(self, digest: str) -> None:
         with explained("delete from the artifact store"):
             for path in self._files(digest):
@@ -97,13 +104,6 @@ class FileStore:
                     path.unlink(missing_ok=True)
         return self.has(digest)
 
-    def sweep(self) -> None:
-        """Remove what a crash left half written."""
-        if self._folder.is_dir():
-            for path in self._folder.glob(".tmp-*"):
-                if path.stat().st_mtime < time.time() - _STALE_S:
-                    path.unlink(missing_ok=True)
-
     def _files(self, digest: str) -> Iterator[Path]:
         folder, name = self._shard(digest), f"{_hex(digest)}."
         with suppress(FileNotFoundError, NotADirectoryError):
@@ -116,10 +116,9 @@ class FileStore:
     def _store(self, chunks: Iterable[bytes], digest: str, what: str, *, durable: bool = True) -> None:
         self._make()
         folder = self._shard(digest)
-        handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".tmp-")
+        hasher = hashlib.sha256()
         try:
-            hasher = hashlib.sha256()
-            with os.fdopen(handle, "wb") as file:
+            with temporary(self._folder) as (file, name):
                 for chunk in chunks:
                     hasher.update(chunk)
                     file.write(chunk)
@@ -128,18 +127,16 @@ class FileStore:
                 os.fchmod(file.fileno(), 0o444)
                 if durable:
                     os.fsync(file.fileno())
-            if hasher.hexdigest() != _hex(digest):
-                raise Conflict(
-                    f"{what} is not what was planned",
-                    detail=f"It is sha256:{hasher.hexdigest()}, planned was {digest}.",
-                    hint="It changed after the plan was made: plan again.",
-                )
-            folder.mkdir(mode=0o700, exist_ok=True)
-            os.replace(temporary, folder / f"{_hex(digest)}.{size}")
-        except BaseException as error:
-            Path(temporary).unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                error.filename = str(folder)
+                if hasher.hexdigest() != _hex(digest):
+                    raise Conflict(
+                        f"{what} is not what was planned",
+                        detail=f"It is sha256:{hasher.hexdigest()}, planned was {digest}.",
+                        hint="It changed after the plan was made: plan again.",
+                    )
+                folder.mkdir(mode=0o700, exist_ok=True)
+                os.replace(name, folder / f"{_hex(digest)}.{size}")
+        except OSError as error:
+            error.filename = str(folder)
             raise
         if durable:
             sync_folder(folder)

@@ -18,6 +18,7 @@ from llmctl.core.protocols import ArtifactStore, GatewayControl, Op, Provider
 from llmctl.core.resources import Environment, Key
 from llmctl.providers.local import programs
 from llmctl.providers.local.artifacts import ArtifactProvider
+from llmctl.providers.local.collecting import Collector
 from llmctl.providers.local.endpoints import EndpointProvider
 from llmctl.providers.local.external import ExternalEndpoints
 from llmctl.providers.local.gateway import LocalGateway
@@ -90,6 +91,7 @@ class LocalTarget:
         external = ExternalEndpoints(self._layout, self._lock, self._secrets)
         self._gateway = LocalGateway(self._layout, self._supervisor, self._secrets)
         self.artifacts = self._store
+        self.collector = Collector(self._layout, self._lock, self._store)
         self.gateway = self._gateway
         self.endpoints = EndpointProvider(self._layout, self._supervisor, probes, llama, external)
         kinds = ("dataset", "model", "prompt")
@@ -147,7 +149,7 @@ class LocalTarget:
             self._refuse_taken_port()
             with self._lock.held():
                 self._layout.make_runtime()
-                self._store.sweep()
+                self._layout.sweep()
                 self._secrets.make()
                 presence = self._supervisor.presence()
                 if presence is Presence.UP and not self._layout.conf.is_file():
@@ -161,6 +163,12 @@ class LocalTarget:
                 else:
                     self._revive()
                 self._ensure_gateway(op)
+
+    def sweep(self) -> None:
+        """Remove what a command that was killed left half written."""
+        if not self._layout.is_copy:
+            with explained("clear away what was left half written"):
+                self._layout.sweep()
 
     def stop(self, op: Op) -> None:
         """Stop all processes and keep all files; ``start`` brings them back."""
