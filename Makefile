@@ -12,7 +12,7 @@ DEMO_IDENTITY = $(shell git var GIT_AUTHOR_IDENT >/dev/null 2>&1 && git var GIT_
 	GIT_AUTHOR_NAME=demo GIT_AUTHOR_EMAIL=demo@example.invalid \
 	GIT_COMMITTER_NAME=demo GIT_COMMITTER_EMAIL=demo@example.invalid)
 
-.PHONY: demo demo-stop test lint format bench bench-scale docs docs-pages clean
+.PHONY: demo demo-stop test faults lint format bench bench-scale docs docs-pages clean
 
 demo: $(VENV)/.installed  ## apply the example to this machine, ask it, show the audit log
 	@echo '$$ llmctl apply --yes -f examples/llmops.yaml'
@@ -32,6 +32,9 @@ demo-stop: $(VENV)/.installed  ## take the demo away again; its record in git st
 
 test: $(VENV)/.installed-test  ## install all that the tests need and run them
 	@$(BIN)/python -m pytest
+
+faults: $(VENV)/.installed-test  ## every fault at every point of every operation: hours, goes on where it was
+	@nice -n 10 $(BIN)/python -m tests.faults --resume --results build/faults
 
 lint: $(VENV)/.installed-test  ## formatting, lint, types, layers
 	@$(BIN)/ruff format --check .
