@@ -21,7 +21,7 @@ from llmctl.app.approvals import (
     counted,
     require_approvals,
 )
-from llmctl.app.planning import plan
+from llmctl.app.planning import nothing_desired, plan, plan_for
 from llmctl.app.saved_plan import refuse_if_stale, with_base
 from llmctl.app.workspace import Workspace, open_workspace
 from llmctl.core.address import Address
@@ -477,7 +477,7 @@ def test_an_approval_travels_by_the_remote_and_goes_when_its_plan_is_closed(worl
     assert world.given() == ["ann@example.org"]
     assert read_approvals(open_repository(here), "dev") == [], "it is known by what was fetched alone"
     with world.acting("bot"):
-        remove_approvals(world.workspace().repository, "dev", plan_digest(made), NOW)
+        remove_approvals(world.workspace().repository, "dev")
     assert git(bare, "for-each-ref", "refs/llmctl") == ""
 
 
@@ -494,15 +494,14 @@ def test_a_remote_that_is_away_is_told_and_the_approval_stays(world: World) -> N
     assert [a.plan for a in read_approvals(open_repository(world.root), "dev")] == [plan_digest(made)]
 
 
-def test_what_is_expired_is_cleared_away_with_what_is_closed(world: World) -> None:
-    made = world.made()
-    world.approve("ann", made)
+def test_all_are_cleared_away_once_an_entry_is_made(world: World) -> None:
+    world.approve("ann")
     world.write(text="Good day")
-    world.approve("bob", lasts=timedelta(hours=1))
-    world.approve("dora")
+    world.approve("bob")
     repository = open_repository(world.root)
-    remove_approvals(repository, "dev", plan_digest(made), NOW + timedelta(hours=2))
-    assert [a.plan for a in read_approvals(repository, "dev")] == [plan_digest(world.made())]
+    assert len(read_approvals(repository, "dev")) == 2
+    remove_approvals(repository, "dev")
+    assert read_approvals(repository, "dev") == []
 
 
 def test_refs_that_are_no_approvals_are_left_aside(world: World) -> None:
@@ -516,3 +515,68 @@ def test_refs_that_are_no_approvals_are_left_aside(world: World) -> None:
 def test_a_record_that_is_not_there_asks_for_what_the_file_asks(world: World) -> None:
     assert world.made().recorded == RecordState("dev")
     assert world.count().required == 2
+
+
+def test_a_commit_that_somebody_signed_for_another_end_is_no_approval(world: World) -> None:
+    """Ann picks a commit of a stranger, whose text says that it approves the plan."""
+    world.people["eve"] = Person.make(world.folder / "people", "eve", signs=False)
+    world.write(text="Good day")
+    world.commit("dora")
+    world.record("apply", applied_source=git(world.root, "rev-parse", "HEAD"))
+    message = git(world.root, "log", "-1", "--format=%B", world.approve("bob").ref)
+    git(world.root, "switch", "-q", "-c", "side")
+    world.commit("eve", message)
+    git(world.root, "switch", "-q", "-c", "picked", "main")
+    with world.acting("ann"):
+        git(world.root, "cherry-pick", "--allow-empty", "-S", "side")
+    git(world.root, "switch", "-q", "main")
+    git(world.root, "update-ref", "refs/llmctl/dev/approvals/a/b", "picked")
+    assert world.given() == ["bob@example.org"]
+
+
+def test_who_writes_in_a_merge_is_an_author(world: World) -> None:
+    world.record("apply", applied_source=git(world.root, "rev-parse", "HEAD"))
+    git(world.root, "switch", "-q", "-c", "feature")
+    world.write(text="Good day")
+    world.commit("dora")
+    git(world.root, "switch", "-q", "main")
+    with world.acting("ann"):
+        git(world.root, "merge", "-q", "--no-ff", "--no-commit", "feature")
+        world.write(text="Go away")
+        git(world.root, "commit", "-q", "-a", "-m", "merge")
+    world.approve("ann")
+    assert "ann@example.org is an author of the change" in world.refusal()
+
+
+@pytest.mark.parametrize("way", ["file", "link", "folder", "link to a link"])
+def test_a_change_cannot_lead_the_allowed_signers_elsewhere(world: World, way: str) -> None:
+    """What lies outside of the work tree is reached over a link in it, which a change can turn."""
+    world.approve("ann")
+    inner = world.root / "signers"
+    named = inner
+    if way == "file":
+        inner.write_text(world.signers.read_text())
+    elif way == "folder":
+        inner.symlink_to(world.folder)
+        named = inner / world.signers.name
+    else:
+        inner.symlink_to(Path("..") / world.signers.name)
+    if way == "link to a link":
+        named = world.folder / "outside"
+        named.symlink_to(inner)
+    assert world.given() == ["ann@example.org"]
+    world.signers = named
+    with pytest.raises(InvalidInput, match="lie in the work tree"):
+        world.count()
+
+
+def test_a_destroy_needs_approvals_also_where_nothing_is_recorded(world: World) -> None:
+    """`llmctl state rm` forgets what runs, and asks for no approval; what runs then is destroyed all the same."""
+    with world.acting("bot"):
+        workspace = world.workspace()
+        made = plan_for(workspace, nothing_desired(workspace), action="destroy")
+    assert made.is_empty
+    assert world.count(made=made).required == 2
+    world.approve("ann", made)
+    assert [a.signer for a in world.count(made=made).given] == ["ann@example.org"]
+    approvable(world.workspace(), world.folder / "plan.json", world.saved(made))

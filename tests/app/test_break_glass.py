@@ -6,14 +6,17 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmctl.app.break_glass import Ended, broken, checked_reason, ended, opening
 from llmctl.app.interrupted import close_interrupted
+from llmctl.app.status import Status
 from llmctl.app.workspace import Workspace
 from llmctl.apply import ApplyResult
+from llmctl.cli.views.status import render_status
 from llmctl.core.address import Address
 from llmctl.core.decisions import BreakGlass
 from llmctl.core.errors import InvalidInput
@@ -21,7 +24,7 @@ from llmctl.core.protocols import Change
 from llmctl.core.resources import Desired, Recorded, Resource
 from llmctl.core.steps import RunGate
 from llmctl.plan import Plan, build_plan, skippable, skipped
-from llmctl.record import Attempt, Lock
+from llmctl.record import Attempt, Lock, value
 from tests.app.test_approvals import World as People
 from tests.app.test_approvals import world as world  # a fixture
 from tests.plan.applications import applications, renames
@@ -68,6 +71,7 @@ def test_a_reason_that_says_nothing_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="needs a reason"):
         checked_reason(text)
     assert checked_reason(" the model is\n gone ") == "the model is gone"
+    assert checked_reason("it is \x1b[2J gone \u202e") == "it is \ufffd[2J gone \ufffd"
 
 
 def test_all_gates_that_could_stop_it_are_skipped_and_nothing_else_changes() -> None:
@@ -264,27 +268,35 @@ def _evidence(resources: dict[Address, Resource]) -> Any:
 
 
 @pytest.mark.parametrize("changed", [False, True])
-def test_an_emergency_that_was_killed_is_open_when_it_had_changed_anything(world: People, changed: bool) -> None:
-    """The plan is interpreted by hand, up to where the process dies."""
+def test_an_emergency_that_was_killed_is_open_and_keeps_what_was_decided(world: People, changed: bool) -> None:
+    """The plan is interpreted by hand, up to where the process dies. Traffic may have moved before that, whatever the
+    record of the resources says."""
     world.record("apply")
-    made = skipped(world.made(), (FAQ,), WHY)
     with world.acting("bot"):
         workspace = world.workspace()
         begun = _begin(workspace)
-        begun.commit(opening(made, 2))
+        actor = workspace.repository.actor()
+        own = BreakGlass(begun.serial, WHY, actor, "2026-11-21T09:00:00Z", (FAQ,), 2)
+        begun.decide({"reason": "OPS-1", "approvals": {"required": 2, "given": []}, "break_glass": own.to_json()})
+        begun.commit(opening(own))
         if changed:
             begun.commit(Change("promote", {SUPPORT: _as_recorded(application()[SUPPORT])}))
         del begun
+    with world.acting("ann"):
         workspace = world.workspace()
         said: list[str] = []
         with Lock(workspace.repository, "dev").acquire("test") as held:
             close_interrupted(workspace, held, said.append)
         state = workspace.reader.state()
-        assert len(said) == 1
-        actor = workspace.repository.actor()
-    found = [(b.serial, b.reason, b.actor, b.gates, b.approvals) for b in state.break_glass]
-    assert found == ([(2, WHY, actor, (FAQ,), 2)] if changed else [])
-    assert state.serial == 2
+        entry = workspace.reader.entry(2)
+        closer = workspace.repository.actor()
+    assert said[1:] == ["It is recorded as serial 2, interrupted."]
+    assert state.break_glass == (own,)
+    assert entry.entry.subject == "apply (break-glass) interrupted"
+    assert value(entry.entry.trailers, "Break-Glass") == WHY
+    assert (entry.decisions["reason"], entry.decisions["closed_by"]) == ("OPS-1", closer)
+    assert entry.decisions["approvals"] == {"required": 2, "given": []}
+    assert closer != actor
 
 
 def _begin(workspace: Workspace) -> Attempt:
@@ -354,3 +366,41 @@ def _left(world: World, plan: Plan, result: ApplyResult, own: BreakGlass | None)
 
 def test_nothing_is_open_in_a_record_that_had_no_emergency() -> None:
     assert build_plan(desired(application()), recorded(application()), live(application())).reconciles == ()
+
+
+def test_a_policy_keeps_a_gate_from_being_skipped_under_a_new_name() -> None:
+    rule = '!("gate.faq" in plan.skipped_gates)'
+    before = with_policy(application(), rule)
+    new = Address("gate", "questions")
+    now = with_policy(application(system="Be kind."), rule)
+    now[new] = replace(now.pop(FAQ), address=new)
+    want = replace(desired(now), moved=((FAQ, new),))
+    made = build_plan(want, recorded(before), live(before))
+    assert skippable(made) == (new,)
+    with pytest.raises(InvalidInput, match=r"skip none of gate\.questions"):
+        broken(made, want, WHY, 0, DAY)
+
+
+def test_status_shows_what_people_wrote_without_what_steers_a_terminal() -> None:
+    glass = replace(opened(FAQ), reason="gone \x1b[2J\u202e", actor="Bot \x07<bot@example.org>")
+    status = Status(
+        environment="dev",
+        target="local",
+        serial=1,
+        base_url="",
+        gateway="down",
+        gateway_note="",
+        elsewhere="",
+        routes=(),
+        endpoints=(),
+        resources=(),
+        processes=(),
+        drift=(),
+        unreadable=("nothing \x9b31m",),
+        lock="Eve \x1b]0;x",
+        interrupted="",
+        break_glass=(glass,),
+    )
+    text = click.unstyle(render_status(status))
+    assert "gone " in text
+    assert not set(text) & set("\x1b\x07\x9b\u202e")

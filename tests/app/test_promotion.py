@@ -391,6 +391,18 @@ class TestSigned:
         (refused,) = missing(signed, plan(application()))
         assert refused.summary.startswith("the record of dev does not verify, so it vouches for nothing: ")
 
+    def test_whose_signatures_count_is_said_by_whom_applies(self, signed: Repository, tmp_path: Path) -> None:
+        """Not only git's settings name them, but also ``--allowed-signers`` and ``LLMCTL_ALLOWED_SIGNERS``."""
+        git(signed.work_tree, "config", "--unset", "gpg.ssh.allowedSignersFile")
+        entry(signed, application())
+        named = Sought(allowed=tmp_path / "allowed")
+        found = promote(open_repository(signed.work_tree), plan(application()), sought=named)
+        assert found.proof is not None
+        assert found.proof.anchor == "signed by ann@example.org"
+        (tmp_path / "allowed").write_text("")
+        (refused,) = promote(open_repository(signed.work_tree), plan(application()), sought=named).denials
+        assert "does not verify" in refused.summary
+
     def test_an_unsigned_one(self, signed: Repository) -> None:
         git(signed.work_tree, "config", "commit.gpgsign", "false")
         entry(open_repository(signed.work_tree), application())
@@ -483,3 +495,5 @@ class TestElsewhere:
         assert find_origin(dev, declared, Sought(fetch=False)).head == ""
         assert find_origin(dev, declared, Sought()).head == Reader(other, "dev").head()
         assert find_origin(dev, declared, Sought(fetch=False)).head == Reader(other, "dev").head()  # as it was fetched
+        with pytest.raises(InvalidInput, match="is on the remote upstream, and no other place vouches for it"):
+            find_origin(dev, declared, Sought(str(other.work_tree)))

@@ -12,6 +12,7 @@ from llmctl.app.state import Forgotten, forget, listing, show
 from llmctl.app.unreject import unreject
 from llmctl.app.workspace import Workspace, open_workspace
 from llmctl.core.address import Address
+from llmctl.core.decisions import BreakGlass
 from llmctl.core.errors import Denied, InvalidInput, Locked, RecordError
 from llmctl.core.protocols import Change
 from llmctl.core.resources import Recorded, Rejection
@@ -131,7 +132,8 @@ def test_an_apply_that_was_cut_short_is_recorded_first(workspace: Workspace) -> 
     cut.commit(Change("promote", {ROUTE: replace(was, version=2)}))
     said: list[str] = []
     done = forget(workspace, ["policy.open"], "x", lambda _: True, said.append)
-    assert ["was interrupted" in text for text in said] == [True]
+    assert ["was interrupted" in text for text in said] == [True, False]
+    assert said[1] == "It is recorded as serial 2, interrupted."
     outcomes = [(e.serial, e.action, e.outcome) for e in workspace.reader.entries(2)]
     assert outcomes == [(3, "state rm", "applied"), (2, "apply", "interrupted")]
     assert done.serial == 3
@@ -185,3 +187,28 @@ def test_who_recorded_it_and_when_each_version_came(workspace: Workspace) -> Non
     assert shown.recorded_by.serial == 3
     assert shown.first == {was.revision: 1, new: 2}
     assert (shown.serial, shown.resource.version) == (4, 1)
+
+
+def test_a_rule_is_not_forgotten_where_changes_need_approvals(workspace: Workspace) -> None:
+    """Without its record, a change that loosens it would not be held to it any more."""
+    file = workspace.root / "llmops.yaml"
+    file.write_text(FILE.replace("target: local", "target: local, approvals: 1"))
+    strict = open_workspace(str(file), None)
+    with pytest.raises(Denied, match=r"gate\.faq: dev asks for approvals, and forgetting a rule has none"):
+        rm(strict, "gate.faq")
+    with changing(strict, "apply", print) as held:
+        decided = {"action": "apply", "approvals": {"required": 1, "declared": 1, "given": []}}
+        held.begin().close("applied", subject="strict", decisions=decided, rejections=())
+    file.write_text(FILE)
+    with pytest.raises(Denied, match=r"policy\.open: dev asks for approvals"):
+        rm(open_workspace(str(file), None), "policy.open")  # as long as no approved apply took them away
+
+
+def test_a_gate_that_a_break_glass_skipped_is_not_forgotten(workspace: Workspace) -> None:
+    """Else there would be nothing left that had to pass, and the break-glass would count as put right."""
+    gate = Address("gate", "faq")
+    glass = BreakGlass(2, "support is down", "Ann Example <ann@example.org>", "2026-11-21T10:00:00Z", (gate,))
+    with changing(workspace, "apply", print) as held:
+        held.begin().close("applied", subject="emergency", decisions={}, rejections=(), break_glass=(glass,))
+    with pytest.raises(Denied, match="skipped by the break-glass of serial 2, which is still open"):
+        rm(open_workspace(str(workspace.root / "llmops.yaml"), None), "gate.faq", "route.support")

@@ -6,6 +6,8 @@ import base64
 import json
 import os
 import resource
+import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -119,6 +121,7 @@ class Planted(Project):
     api: EchoApi = field(default_factory=EchoApi)
     site: tuple[Path, ...] = ()  # where a plug-in is installed
     agent: int = 0
+    read: dict[Path, int] = field(default_factory=dict)  # lines of the logs that were searched
     largest: int = -1  # bytes of a file: more of it is as on a disk that is full
 
     @classmethod
@@ -134,7 +137,7 @@ class Planted(Project):
             "LLMCTL_ENV": "dev",
             "TMPDIR": str(project.temporary),
             "GIT_CONFIG_GLOBAL": str(project.kept / "gitconfig"),
-            "GIT_TRACE2_EVENT": str(project.kept / "git.log"),
+            "GIT_TRACE2_EVENT": str(project.git_log),
             "GIT_TRACE2_REDACT": "0",
             "PYTHONFAULTHANDLER": "1",
             "SSH_ASKPASS": str(project.kept / "askpass"),
@@ -149,6 +152,11 @@ class Planted(Project):
     @property
     def kept(self) -> Path:
         return self.base / "kept"
+
+    @property
+    def git_log(self) -> Path:
+        """What every git has noted of itself and of the processes that it started."""
+        return self.kept / "git.log"
 
     @property
     def temporary(self) -> Path:
@@ -224,18 +232,28 @@ class Planted(Project):
         """All that a command left and did: nothing of it holds a secret."""
         canary.unseen("what the command printed", (out + err).replace(BASIC, canary.CANARY))
         canary.after_command(self.root, out, err)
-        canary.nowhere(self.root, self.environment(), self.home, self.run, self.temporary)
-        canary.nowhere(self.kept / "hub.git", self.environment())
-        for token in self.gate_tokens():
-            assert token not in out + err, "the gate's token was printed"
-            canary.nowhere(self.root, self.environment(), self.run, self.temporary, secret=token)
-        for line in self.witnessed("start"):
-            canary.unseen("the arguments of a process", line)
-        moved = [line for line in self.witnessed("file") if not line.endswith("gateway/secrets.json")]
-        assert not moved, f"a secret was in a file that is gone by now: {moved}"
-        if strangers := [words for words in self.started_by_git() if any(map(_is_secret, words))]:
-            # The address of a remote is an argument of git's own helper, as for every `git fetch` by hand.
-            assert all(f"tess:{PASSWORD}@" in " ".join(w) and "remote-http" in " ".join(w[:2]) for w in strangers)
+        tokens = self.gate_tokens()
+        assert not [token for token in tokens if token in out + err], "the gate's token was printed"
+        canary.nowhere(self.root, self.environment(), self.home, self.run, self.temporary, also=tokens)
+        canary.nowhere(self.kept / "hub.git", self.environment(), also=tokens)
+        for line in self._news(self.kept / "seen.log"):
+            kind, _, rest = line.partition(" ")
+            if kind == "start":
+                canary.unseen("the arguments of a process", rest)
+            elif kind == "file":
+                assert rest.endswith("gateway/secrets.json"), f"a secret was in a file that is gone by now: {rest}"
+        for line in self._news(self.git_log):
+            words = json.loads(line).get("argv", ())
+            if canary.CANARY in " ".join(words):
+                # The address of a remote is an argument of git's own helper, as for every `git fetch` by hand.
+                assert "remote-http" in " ".join(words[:2]), f"a secret is in the arguments of {words[:2]}"
+                assert words[-1].startswith(f"http://tess:{PASSWORD}@")
+
+    def _news(self, log: Path) -> list[str]:
+        """The lines that were added since they were asked for last."""
+        lines = log.read_text().splitlines() if log.exists() else []
+        since, self.read[log] = self.read.get(log, 0), len(lines)
+        return lines[since:]
 
     def gate_tokens(self) -> list[str]:
         """What every environment's gateway knows its gates by."""
@@ -249,7 +267,7 @@ class Planted(Project):
 
     def started_by_git(self) -> list[Sequence[str]]:
         """The arguments of every git and of every process that a git started."""
-        events = map(json.loads, (self.kept / "git.log").read_text().splitlines())
+        events = map(json.loads, self.git_log.read_text().splitlines())
         return [event["argv"] for event in events if "argv" in event]
 
     def start_agent(self) -> None:
@@ -276,10 +294,6 @@ class Planted(Project):
         self.api.close()
         self.end_agent()
         super().end()
-
-
-def _is_secret(text: str) -> bool:
-    return canary.CANARY in text
 
 
 _CASES = """\

@@ -136,7 +136,8 @@ def test_signers_are_named_by_who_verifies(audited: Project) -> None:
     assert green.code == 1  # the changes of that entry are not signed
     assert "below a commit signed by ann@example.org" in green.out
     green = audited.ok("audit", "verify", *named, "--signed-from", str(int(serial[1]) + 1), "--expect-head", signed)
-    assert "anchored: signed by ann@example.org, expected head with SHA256:" in green.out
+    assert "anchored: signed by ann@example.org with SHA256:" in green.out
+    assert "; expected head; allowed signers: " in green.out
     shown = audited.llmctl("audit", "verify", *named, "--json").json()
     assert shown["signatures"]["good"] == 1
     assert shown["signers"] == str(allowed)

@@ -10,7 +10,10 @@ import importlib
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import click
 import psutil
@@ -20,7 +23,7 @@ from llmctl.cli import COMMANDS
 from llmctl.cli.errors import exit_code_of
 from tests import canary
 from tests.e2e.planted import BASIC, KEY, PASSPHRASE, PASSWORD, WRONG_KEY, Planted
-from tests.e2e.project import SYSTEM, wait_until
+from tests.e2e.project import REPOSITORY, SYSTEM, wait_until
 from tests.plugins.packages import EXAMPLE_SOURCE, install
 
 pytestmark = pytest.mark.e2e
@@ -145,6 +148,22 @@ def test_every_command_is_among_them() -> None:
     assert COMMANDS.keys() - {words[0] for words in ILL} == set()
 
 
+def test_what_is_gone_by_now_was_seen(well: Planted) -> None:
+    code = "import os, sys, subprocess as s; s.run(['true', sys.stdin.read()]); os.remove('gone')"
+    (well.temporary / "gone").write_text(f"…{KEY}…")
+    before = (well.kept / "seen.log").read_text()
+    path = {"PYTHONPATH": f"{well.kept / 'watch'}:{REPOSITORY}"}
+    command, env = [sys.executable, "-c", code], well.environment() | path
+    subprocess.run(command, input=KEY, text=True, check=True, cwd=well.temporary, env=env)
+    assert f"true {KEY}" in well.witnessed("start")
+    assert [Path(line).name for line in well.witnessed("file removed")] == ["gone"]
+    with pytest.raises(AssertionError, match="the arguments of a process"):
+        well.searched("", "")
+    (well.kept / "seen.log").write_text(before)
+    well.read.clear()
+    well.searched("", "")
+
+
 def test_when_all_is_well(well: Planted) -> None:
     token = {"Authorization": f"Bearer {canary.CANARY}-of-a-client"}
     assert well.ask(headers=token).endpoint.startswith("backup@")
@@ -169,16 +188,24 @@ def test_when_nothing_is_well(well: Planted) -> None:
     (well.root / "plan.json").unlink()
 
 
-@pytest.mark.parametrize("mode", ["400", "401", "500", "noise"])
-def test_when_the_api_says_with_what_it_was_asked(well: Planted, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("400", "you gave Bearer ***"),
+        ("401", "refuses the API key (HTTP 401)"),
+        ("500", "answers HTTP 500"),
+        ("noise", "what it answers is not HTTP (BadStatusLine)"),
+    ],
+)
+def test_when_the_api_says_with_what_it_was_asked(well: Planted, mode: str, said: str) -> None:
     well.api.mode = mode
-    assert "nothing but the mask" if mode == "400" else well.ask().status == 502
+    assert well.ask().status == (400 if mode == "400" else 502)
     for words in (("status",), ("chat", "support", "Hello?"), ("gate", "run"), ("logs", "-n", "100")):
         well.llmctl(*words)
-    well.edit("backup: {model: hosted", "backup: {context: 4096, model: hosted")
+    well.edit("openai:some", "openai:other")
     refused = well.llmctl("apply", "--yes")
-    assert refused.code != 0, refused.text
-    assert well.llmctl("audit", "log", "-n", "1").code == 0
+    assert (refused.code, said in refused.text) == (4 if mode == "400" else 1, True), refused.text
+    assert well.ok("audit", "log", "--json", "-n", "1").json()["entries"][0]["outcome"] == "failed"
 
 
 def test_a_client_is_shown_the_mask(well: Planted) -> None:
@@ -187,11 +214,16 @@ def test_a_client_is_shown_the_mask(well: Planted) -> None:
     assert (reply.status, reply.text) == (400, "you gave Bearer ***")
 
 
-@pytest.mark.parametrize("key", [WRONG_KEY, f"{KEY} \u2713", ""])
-def test_a_key_that_is_none(well: Planted, key: str) -> None:
-    well.edit("backup: {model: hosted", "backup: {context: 4096, model: hosted")
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [(WRONG_KEY, "refuses the API key"), (f"{KEY} \u2713", "does not hold an API key"), ("", "HOSTED_KEY is not set")],
+    ids=["wrong", "no-header", "unset"],
+)
+def test_a_key_that_is_none(well: Planted, key: str, said: str) -> None:
+    well.edit("openai:some", "openai:other")
     well.variables["HOSTED_KEY"] = key
-    assert well.llmctl("apply", "--yes", "--json").code == 1
+    refused = well.llmctl("apply", "--yes", "--json")
+    assert (refused.code, said in refused.text) == (1, True), refused.text
 
 
 def test_what_a_remote_says_with_a_password_in_its_address(well: Planted) -> None:
@@ -200,6 +232,8 @@ def test_what_a_remote_says_with_a_password_in_its_address(well: Planted) -> Non
         refused = well.llmctl("plan")
         assert (refused.code, "<address>" in refused.err) == (1, True), refused.text
         assert BASIC not in refused.text
+    # git gives it to its own helper; that it is found there shows that such arguments are seen at all.
+    assert any(PASSWORD in word for words in well.started_by_git() for word in words)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGINT])
@@ -223,8 +257,12 @@ def test_a_gateway_that_dies_leaves_no_dump(well: Planted) -> None:
 
 def test_a_disk_that_is_full(well: Planted) -> None:
     well.edit(SYSTEM, f"{SYSTEM} The disk is full.")
+    well.variables["GIT_TRACE2_EVENT"] = "0"  # it would be the first that finds no room
     well.largest = 600
-    assert well.run_out("apply", "--yes").code != 0
+    refused = well.run_out("apply", "--yes")
+    well.variables["GIT_TRACE2_EVENT"] = str(well.git_log)
+    assert refused.code == 1
+    assert "File too large" in refused.err
     well.largest = -1
     well.ok("plan")
 
@@ -299,7 +337,8 @@ def test_what_runs_on_has_no_secret_and_leaves_no_dump(well: Planted) -> None:
         canary.unseen("an environment", str(environment))
         assert process.rlimit(psutil.RLIMIT_CORE)[0] == 0
     brought = {line.split()[0] for line in well.witnessed("environment") if len(line.split()) > 1}
-    assert brought <= {"git", "ssh-keygen"}  # git's credential helpers, and the user's askpass, may need them
+    # git's credential helpers and the user's askpass need theirs; bash and the engine are only asked for a version.
+    assert brought <= {"git", "ssh-keygen", "bash", "llmctl.providers.local.engine"}
 
 
 def _filled(project: Planted, words: Sequence[str]) -> list[str]:

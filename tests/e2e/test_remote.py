@@ -176,7 +176,7 @@ def test_a_runner_that_vanished_is_finished_by_another_clone(project: Project) -
         assert outcomes(project)[-3:] == ["applied", "interrupted", "applied"]
         project.one_of_each()
         assert project.refs().keys() >= {RECORD}
-        assert not [ref for ref in project.refs() if ref.startswith("refs/llmctl")]
+        assert not [ref for ref in project.refs() if ref.startswith(("refs/llmctl/", "refs/llmctl-remotes/"))]
 
 
 def test_unlocked_by_force_from_another_clone(tiny: Project, shared: Hub) -> None:

@@ -22,7 +22,8 @@ def watch(canary: str, log: str) -> None:
     def note(*words: object) -> None:
         line = " ".join(map(str, words)).replace("\n", " ")
         file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        os.write(file, os.fsencode(f"{line}\n"))
+        with suppress(OSError):  # a test of a full disk
+            os.write(file, os.fsencode(f"{line}\n"))
         os.close(file)
 
     def holds(path: Any, folder: int) -> bool:
@@ -60,7 +61,9 @@ def _place(path: Any, folder: int) -> str:
 
 
 def _program(words: Any) -> str:
-    return os.path.basename(_text(words if isinstance(words, str | bytes) else list(words)[0]))
+    """The name of a program, or of Python's module."""
+    texts = [_text(word) for word in ([words] if isinstance(words, str | bytes) else words)]
+    return texts[2] if texts[1:2] == ["-m"] else os.path.basename(texts[0])
 
 
 def _bringing(environment: Any, canary: str) -> Iterable[str]:

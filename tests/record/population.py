@@ -160,7 +160,7 @@ class Population:
                 )
                 text = found.raw.decode()
                 given.append(Approval(judged.principal, judged.key, plan, found.at, found.expires, text))
-                remove_approvals(repository, ENV, plan, datetime.fromtimestamp(self.now, UTC))
+                remove_approvals(repository, ENV)
         said = [("Approval", f"{a.signer} {a.key}") for a in given]
         return {"required": 2, "given": [a.to_json() for a in given]}, said
 

@@ -81,6 +81,18 @@ def test_what_waits_goes_along_with_a_renewal(ann: Repository, bare: Path) -> No
     sound(bare, ann)
 
 
+def test_the_users_own_gc_takes_nothing_from_an_attempt_that_runs(ann: Repository, bare: Path) -> None:
+    with Lock(ann, ENV, renew_s=60).acquire("llmctl apply") as held:
+        attempt = begin(ann, held)
+        for number in range(2):
+            git(ann.work_tree, "gc", "-q", "--prune=now")
+            attempt.intend(f"step {number}", "effect", {})
+            attempt.commit(put(recorded(f"prompt.p{number}")))
+        git(ann.work_tree, "gc", "-q", "--prune=now")
+        attempt.close("applied", subject="Apply", decisions={}, rejections=())
+    sound(bare, ann)
+
+
 def test_intents_that_wait_at_once_share_a_push(ann: Repository, bare: Path) -> None:
     with Lock(ann, ENV, renew_s=60).acquire("a") as held:
         attempt = begin(ann, held)

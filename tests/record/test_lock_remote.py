@@ -18,6 +18,7 @@ import pytest
 
 from llmctl.core.errors import LeaseLost, Locked, RecordError
 from llmctl.record import Lock, RemoteError, Repository
+from llmctl.record.git import Answer, GitCommand
 from llmctl.record.lock import REMOTE_LEASE_S, REMOTE_RENEW_S, SKEW_S
 from llmctl.record.objects import utc
 from tests.record.helpers import ENV, git, put, recorded
@@ -224,6 +225,40 @@ def test_a_renewal_whose_answer_was_lost_was_made_all_the_same(
         assert said(bare)["nonce"] != first
         held.push()
         held.check()
+    assert remote_refs(bare) == {}
+
+
+def test_a_release_that_cannot_reach_the_remote_at_once(
+    ann: Repository, bob: Repository, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other machines would else wait until the lease is over, for nobody."""
+    line = Line(bare, monkeypatch)
+    line.attach(ann)
+    held = Lock(ann, ENV).acquire("a")
+    line.cut(times=2)  # the push, and the question whether it was made
+    held.release()
+    assert remote_refs(bare) == {}
+    Lock(bob, ENV).acquire("b").release()
+
+
+def test_a_push_that_ctrl_c_interrupts_does_not_leave_the_lock(
+    ann: Repository, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The remote has made it all the same, and who releases the lock has to know."""
+    real = GitCommand.ask
+
+    def ask(command: GitCommand, *arguments: str, stdin: bytes = b"", foreground: bool = False) -> Answer:
+        answer = real(command, *arguments, stdin=stdin, foreground=foreground)
+        if arguments[0] == "push":
+            monkeypatch.setattr(GitCommand, "ask", real)
+            raise KeyboardInterrupt
+        return answer
+
+    held = Lock(ann, ENV, renew_s=60).acquire("a")
+    monkeypatch.setattr(GitCommand, "ask", ask)
+    with pytest.raises(KeyboardInterrupt):
+        held.push()
+    held.release()
     assert remote_refs(bare) == {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -146,6 +147,27 @@ def test_a_remote_that_lost_the_record_is_not_one_that_never_had_it(ann: Reposit
     assert remote_refs(bare) == {}
     git(ann.work_tree, "push", "-q", "origin", BRANCH)
     sync(ann)
+
+
+@pytest.mark.parametrize("how", ["pushed", "fetched"])
+def test_nor_is_it_after_the_users_own_prune(ann: Repository, bob: Repository, bare: Path, how: str) -> None:
+    """A stale clone would else publish what it has as the whole record, and the entries after that were lost."""
+    apply(ann, put(recorded("prompt.a")))
+    entry = apply(ann, put(recorded("prompt.b")))
+    stale = ann if how == "pushed" else bob
+    sync(stale)
+    git(bare, "update-ref", "-d", BRANCH)
+    git(stale.work_tree, "fetch", "-q", "--prune")
+    assert git(stale.work_tree, "for-each-ref", TRACKING) == ""
+    with pytest.raises(RecordError, match="has no record of dev any more") as caught:
+        apply(stale, put(recorded("prompt.c")))
+    assert entry[:12] in caught.value.detail
+    assert remote_refs(bare) == {}
+    # What the hint says makes it one that never had it.
+    for command in re.findall(r"`git (update-ref -d [^`]*)`", caught.value.hint):
+        git(stale.work_tree, *command.split())
+    apply(stale, put(recorded("prompt.c")))
+    assert Reader(stale, ENV).state().serial == 3
 
 
 def test_a_record_of_this_clone_is_published_by_its_next_apply(ann: Repository, bob: Repository, bare: Path) -> None:

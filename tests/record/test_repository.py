@@ -303,3 +303,17 @@ def test_attempt_is_a_journal(repository: Repository) -> None:
     attempt: Journal = begin(repository)
     assert isinstance(attempt, Attempt)
     attempt.abandon()
+
+
+def test_a_folder_of_the_project_that_poses_as_a_repository_is_refused(folder: Path) -> None:
+    """A pull request can bring one, and with it git settings that name programs and allowed signers."""
+    inner = folder / "prod"
+    for part in ("objects", "refs"):
+        (inner / part).mkdir(parents=True)
+    (inner / "HEAD").write_text("ref: refs/heads/main\n")
+    (inner / "config").write_text("[core]\nrepositoryformatversion = 0\nbare = false\nworktree = .\n")
+    with pytest.raises(RecordError, match="poses as a git repository") as refused:
+        open_repository(inner)
+    assert "remove them" in refused.value.hint
+    (inner / "HEAD").unlink()
+    assert open_repository(inner).work_tree == folder.resolve()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llmctl.record import Lock, Repository, attempt, open_repository, upkeep
+from llmctl.record.holder import this_process
+from llmctl.record.lock import LEASE_S
 from tests.record.helpers import BRANCH, ENV, begin, git, make_repository, put, recorded, users_view
 
 OFTEN = 4
@@ -214,6 +218,31 @@ def test_what_locks_were_goes_and_what_locks_are_stays(
     held.release()
     other.release()
     assert_whole(folder)
+
+
+@pytest.mark.parametrize("kept", ["committed", "staged"])
+def test_a_lock_that_the_user_kept_stays(
+    repository: Repository, folder: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    """Somebody files what the lock said of an apply that hung: that file is the same object as the lock."""
+    applies(repository, 1, OFTEN)
+    texts = [_lock_of(seconds_ago=20) for _ in range(2)]
+    names = [git(folder, "hash-object", "-w", "--stdin", stdin=text) for text in texts]
+    for name in names:
+        os.utime(folder / ".git/objects" / name[:2] / name[2:], (time.time() - 20, time.time() - 20))
+    (folder / "incident.json").write_bytes(texts[0])
+    git(folder, "add", "incident.json")
+    if kept == "committed":
+        git(folder, "commit", "-q", "-m", "Report what hung")
+    monkeypatch.setattr(upkeep, "_OVER_S", -1e6)
+    keep_up(repository, OFTEN)
+    assert set(names) & loose(folder) == {names[0]}
+    assert_whole(folder)
+
+
+def _lock_of(*, seconds_ago: int) -> bytes:
+    info = this_process("Ann", "llmctl apply", 1, LEASE_S, 0.0)
+    return replace(info, lease_until=info.lease_until - seconds_ago).encoded()
 
 
 # -- what goes wrong ------------------------------------------------------------------------------------------

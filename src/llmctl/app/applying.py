@@ -10,8 +10,8 @@ from time import monotonic
 
 from llmctl.app.approvals import Counted, counted, require_approvals
 from llmctl.app.break_glass import broken, checked_reason, ended, opening
-from llmctl.app.entry import Consented, ci_run, decisions, rejections, subject, word
-from llmctl.app.interrupted import close_interrupted
+from llmctl.app.entry import Consented, ci_run, decisions, rejections, subject, trailers, word
+from llmctl.app.interrupted import close_interrupted, forget_approvals
 from llmctl.app.planning import nothing_desired, plan, plan_for
 from llmctl.app.policies import refusal, today
 from llmctl.app.preflight import preflight
@@ -28,7 +28,7 @@ from llmctl.core.exits import ExitCode, first_that_applies
 from llmctl.core.protocols import Op
 from llmctl.plan import Plan, plan_digest
 from llmctl.record import Attempt, HeldLock, Lock
-from llmctl.record.approvals import before, remove_approvals
+from llmctl.record.approvals import before
 from llmctl.record.objects import utc
 
 _START_S = 60.0
@@ -99,7 +99,7 @@ def _plan(workspace: Workspace, request: Request) -> Plan:
     if request.rollback_to is not None:
         serial = request.rollback_to
         return plan_for(workspace, desired_at(workspace, serial), action="rollback", rollback_to=serial)
-    return plan(workspace, request.scope)
+    return plan(workspace, replace(request.scope, allowed_signers=request.allowed_signers))
 
 
 def planned(workspace: Workspace, request: Request) -> Plan:
@@ -163,7 +163,11 @@ def _run(workspace: Workspace, request: Request, made: Plan, held: HeldLock, app
         run=ci_run(),
         lock=held,
     )
-    own = _open(workspace, attempt, made, request.now())
+    own = _emergency(workspace, attempt, made, request.now())
+    begun = Consented(approved, own, applied_source=approved.applied_source)
+    attempt.decide(decisions(workspace, request, made, None, begun))
+    if own:
+        attempt.commit(opening(own))
     run = Run(
         plan=made,
         target=workspace.target,
@@ -184,27 +188,26 @@ def _run(workspace: Workspace, request: Request, made: Plan, held: HeldLock, app
     left = ended(made, result, _known(workspace, made, own), own, finished=finished)
     source = _applied_source(workspace, made, approved) if finished else approved.applied_source
     consent = Consented(approved, own, left.closed, lowers=finished and own is None, applied_source=source)
+    decided = decisions(workspace, request, made, result, consent)
     held.check()
     attempt.close(
         word(code, request, finished=finished),
         subject=subject(request, made, result, errors, left.closed),
-        decisions=decisions(workspace, request, made, result, consent),
+        decisions=decided,
         rejections=rejections(made, request, result, workspace.repository.actor()),
         break_glass=left.still_open,
-        trailers=consent.trailers(),
+        trailers=trailers(decided),
     )
-    _forget_approvals(workspace, request, digest)
+    forget_approvals(workspace, request.notice)
     return Outcome(made, result, attempt.serial, code, errors=tuple(errors))
 
 
-def _open(workspace: Workspace, attempt: Attempt, made: Plan, now: datetime) -> BreakGlass | None:
-    """The break-glass that this is, told to the record before anything is done; None for an ordinary apply."""
+def _emergency(workspace: Workspace, attempt: Attempt, made: Plan, now: datetime) -> BreakGlass | None:
+    """The break-glass that this is; None for an ordinary apply."""
     if not made.break_glass:
         return None
-    missing = made.approvals.missing
-    attempt.commit(opening(made, missing))
     actor = workspace.repository.actor()
-    return BreakGlass(attempt.serial, made.break_glass, actor, utc(now), made.skipped_gates, missing)
+    return BreakGlass(attempt.serial, made.break_glass, actor, utc(now), made.skipped_gates, made.approvals.missing)
 
 
 def _applied_source(workspace: Workspace, made: Plan, approved: Counted) -> str:
@@ -220,14 +223,6 @@ def _applied_source(workspace: Workspace, made: Plan, approved: Counted) -> str:
 def _known(workspace: Workspace, made: Plan, own: BreakGlass | None) -> list[Evidence]:
     """The evidence of before, where it decides what stays open."""
     return workspace.reader.evidence() if own or made.recorded.break_glass else []
-
-
-def _forget_approvals(workspace: Workspace, request: Request, digest: str) -> None:
-    """The entry has them now. That those of a closed plan stay on a remote does no harm, and only that is told."""
-    try:
-        remove_approvals(workspace.repository, workspace.environment.name, digest, request.now())
-    except LlmctlError as error:
-        request.notice(f"The approvals of this plan could not be taken away, which does no harm: {error.summary}.")
 
 
 def _steps(workspace: Workspace, request: Request, run: Run) -> tuple[ApplyResult | None, list[LlmctlError]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from llmctl.app.allowed_signers import trusted
 from llmctl.app.planning import EVERYTHING, Scope, plan
 from llmctl.app.workspace import Workspace
 from llmctl.core.decisions import Approval
@@ -74,13 +75,14 @@ class Approved:
 
 
 def counted(workspace: Workspace, made: Plan, allowed: Path | None, now: datetime) -> Counted:
-    """Count the approvals that are known here of exactly this plan. A plan that does nothing needs none.
+    """Count the approvals that are known here of exactly this plan. A plan that does nothing needs none; a destroy
+    always does something, also where nothing is recorded any more.
 
     Raises ``InvalidInput`` for allowed signers that cannot be read, or that lie in the project itself.
     """
     repository, declared = workspace.repository, workspace.environment.approvals
     left = before(repository, made.recorded.head, made.recorded.serial)
-    required = 0 if made.is_empty else max(declared, left.declared)
+    required = 0 if made.is_empty and made.action != "destroy" else max(declared, left.declared)
     if not required or made.offline:
         return Counted(required, declared, applied_source=left.applied_source)
     signers = trusted(repository, allowed)
@@ -108,27 +110,8 @@ def shown_plan(
 
     Raises ``InvalidInput`` as ``plan`` does, and as ``counted`` does.
     """
-    made = plan(workspace, scope, offline=offline)
+    made = plan(workspace, replace(scope, allowed_signers=allowed), offline=offline)
     return replace(made, approvals=counted(workspace, made, allowed, datetime.now(UTC)).consent)
-
-
-def trusted(repository: Repository, allowed: Path | None) -> Signers:
-    """Whose approvals count: the file that is named, or git's ``gpg.ssh.allowedSignersFile``.
-
-    Raises ``InvalidInput`` for a file in the work tree: a change could name its own author there.
-    """
-    signers = Signers.load(repository, allowed, None)
-    if signers.known and Path(signers.source).resolve().is_relative_to(repository.work_tree.resolve()):
-        raise InvalidInput(
-            [
-                Diagnostic(
-                    f"the allowed signers in {signers.source} lie in the work tree, where a change can name its own",
-                    hint="Keep the file elsewhere: --allowed-signers FILE, LLMCTL_ALLOWED_SIGNERS, or git's "
-                    "gpg.ssh.allowedSignersFile.",
-                )
-            ]
-        )
-    return signers
 
 
 def require_approvals(made: Plan, counted: Counted, plan_file: Path | None, option: str) -> None:
@@ -268,7 +251,7 @@ def approvable(workspace: Workspace, file: Path, saved: SavedPlan) -> None:
             f"is a plan for {saved.project}, environment {saved.environment}, and this is {project}, {environment}"
         )
         hint = "Approve it where it is to be applied."
-    elif saved.parts["empty"]:
+    elif saved.parts["empty"] and saved.action != "destroy":
         problem, hint = "does nothing, so that it needs no approval", "There is nothing to approve."
     if problem:
         raise InvalidInput([Diagnostic(f"{file} {problem}", hint=hint)])

@@ -11,7 +11,8 @@ from llmctl.app.workspace import Workspace
 from llmctl.apply import ApplyResult, State
 from llmctl.core.address import Address
 from llmctl.core.decisions import BreakGlass
-from llmctl.core.diagnostics import Diagnostic
+from llmctl.core.diagnostics import Diagnostic, printable
+from llmctl.core.digests import Json
 from llmctl.core.errors import InvalidInput
 from llmctl.core.evidence import Evidence, Verdict
 from llmctl.core.policies import PolicyResult
@@ -19,16 +20,13 @@ from llmctl.core.protocols import Change
 from llmctl.core.resources import Desired, Recorded
 from llmctl.core.steps import Move
 from llmctl.plan import Plan, skippable, skipped, undone
-from llmctl.record import value, values
-from llmctl.record.messages import trailers_of
-from llmctl.record.objects import list_commits, list_files, read_commits
 
 LEAST = 10  # characters of a reason: a word is none
 
 
 def checked_reason(text: str) -> str:
-    """The reason on one line; raises ``InvalidInput`` for one that says nothing."""
-    reason = " ".join(text.split())
+    """The reason on one line, without what steers a terminal; raises ``InvalidInput`` for one that says nothing."""
+    reason = printable(" ".join(text.split()))
     if len(reason) < LEAST:
         hint = f"Say in a sentence what is broken and why it cannot wait, in {LEAST} characters or more."
         raise InvalidInput([Diagnostic("--break-glass needs a reason that others can judge by later", hint=hint)])
@@ -80,11 +78,9 @@ def _denying(results: Iterable[PolicyResult]) -> set[tuple[str, Address, str]]:
     return {(r.policy, r.address, r.basis) for r in results if r.denies}
 
 
-def opening(made: Plan, missing: int) -> Change:
-    """The first change of a break-glass: it is in the record before anything is done, also when that is never ended."""
-    trailers = [("Break-Glass", made.break_glass), ("Missing-Approvals", str(missing))]
-    trailers += [("Skips", str(gate)) for gate in made.skipped_gates]
-    return Change(f"break-glass: {made.break_glass}", trailers=trailers)
+def opening(own: BreakGlass) -> Change:
+    """The first change of a break-glass: the history says so before anything is done."""
+    return Change(f"break-glass: {own.reason}", trailers=[("Break-Glass", own.reason)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,29 +138,17 @@ class _Proofs:
         return (gate.name, route.revision, "" if self._any_gate else judge.revision) in self._passed
 
 
-def interrupted(workspace: Workspace, tip: str, serial: int) -> tuple[BreakGlass, ...]:
-    """What is to be put right after an attempt that was interrupted; ``tip`` is its last commit, "" for none.
+def interrupted(workspace: Workspace, tip: str, serial: int, decisions: Mapping[str, Json]) -> tuple[BreakGlass, ...]:
+    """What is to be put right after an attempt that was interrupted; ``tip`` is its last commit, "" for none, and
+    ``decisions`` what had been decided before it began.
 
-    When it was a break-glass itself and had changed anything, that is open, too.
+    When it was a break-glass itself, that is open too: what it had done when it was killed, nobody knows for sure.
     """
     before = workspace.recorded()
-    if not tip:
-        return before.break_glass
-    repository = workspace.repository
-    found: list[BreakGlass] = []
-    changed = bool(list_files(repository, tip, "resources/"))
-    if before.head:  # else it is the first attempt of its record, and there is no state before its entry
-        after = workspace.reader.state_of(tip)
-        to = {old: new for new, old in undone(before, after)}
-        found = [replace(b, gates=tuple(to.get(gate, gate) for gate in b.gates)) for b in before.break_glass]
-        changed = after.resources != before.resources
-    if not changed:
-        return tuple(found)
-    ids = list_commits(repository.git, tip, *([f"^{before.head}"] if before.head else []))
-    for commit in read_commits(repository, ids):
-        said = trailers_of(commit.message)
-        if reason := value(said, "Break-Glass"):
-            gates = tuple(map(Address.parse, values(said, "Skips")))
-            missing = int(value(said, "Missing-Approvals") or 0)
-            found.append(BreakGlass(serial, reason, value(said, "Actor"), commit.time, gates, missing))
+    found = list(before.break_glass)
+    if found and tip:
+        to = {old: new for new, old in undone(before, workspace.reader.state_of(tip))}
+        found = [replace(b, gates=tuple(to.get(gate, gate) for gate in b.gates)) for b in found]
+    if own := decisions.get("break_glass"):
+        found.append(replace(BreakGlass.from_json(own), serial=serial))
     return tuple(found)

@@ -21,6 +21,8 @@ from llmctl.core.steps import Action, Destroy, Move, Promote, Step
 from llmctl.plan import Plan, plan_json
 from llmctl.plan.drift import UNMANAGED
 from llmctl.record import Outcome as Ending
+from llmctl.record.messages import subject_of
+from llmctl.record.objects import read_commits
 
 _NAMED = 3  # changes that the subject of an entry names
 
@@ -76,12 +78,15 @@ class Consented:
             **({"reconciles": list(self.closed)} if self.closed else {}),
         }
 
-    def trailers(self) -> list[tuple[str, str]]:
-        return [
-            *(("Approval", f"{approval.signer} {approval.key}") for approval in self.approvals.given),
-            *([("Break-Glass", self.own.reason)] if self.own else []),
-            *(("Reconciles", str(serial)) for serial in self.closed),
-        ]
+
+def trailers(decisions: Mapping[str, Json]) -> list[tuple[str, str]]:
+    """The trailers that say of an entry what its decisions do."""
+    approvals, broken = decisions.get("approvals") or {}, decisions.get("break_glass")
+    return [
+        *(("Approval", f"{each['signer']} {each['key']}") for each in approvals.get("given", ())),
+        *([("Break-Glass", broken["reason"])] if broken else []),
+        *(("Reconciles", str(serial)) for serial in decisions.get("reconciles", ())),
+    ]
 
 
 def decisions(
@@ -102,12 +107,18 @@ def decisions(
         **({"promotion": made.promotion.to_json()} if made.promotion else {}),
         **consent.to_json(),
         "source_commit": made.source_commit,
+        "source_subject": _said_of(workspace, made.source_commit),
         "source_modified": workspace.repository.is_dirty(workspace.document.files),
         "steps": [
             {"id": r.step.id, "state": r.state.value, "text": r.text, "seconds": round(r.seconds, 3)}
             for r in (result.results if result else ())
         ],
     }
+
+
+def _said_of(workspace: Workspace, commit: str) -> str:
+    """The subject of the source commit, by which its author says why."""
+    return subject_of(read_commits(workspace.repository, [commit])[0].message) if commit else ""
 
 
 def rejections(made: Plan, request: Request, result: ApplyResult | None, actor: str) -> tuple[Rejection, ...]:

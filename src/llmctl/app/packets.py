@@ -65,6 +65,7 @@ class Packet:
     run: str
     plan: str
     source_commit: str
+    source_subject: str  # what its author said of the change
     source_modified: bool
     changes: tuple[ChangeTold, ...]
     restored: tuple[Decided, ...]  # drift that was put back: address, summary
@@ -80,6 +81,7 @@ class Packet:
     rejected: tuple[Rejection, ...]
     allowed: tuple[Rejection, ...]  # rejections that no longer hold
     steps: tuple[Decided, ...]
+    closed_by: str  # who recorded an interrupted attempt
     unfinished: tuple[str, ...]  # steps whose outcome nobody knows, of an interrupted attempt
     commits: tuple[ChangeCommit, ...]
     damaged: tuple[str, ...]
@@ -102,6 +104,7 @@ def packet(detail: EntryDetail, *, still_open: Iterable[BreakGlass], reconciled:
         run=parts.text("run") or value(entry.trailers, "Run"),
         plan=parts.text("plan") or value(entry.trailers, "Plan"),
         source_commit=parts.text("source_commit") or value(entry.trailers, "Source"),
+        source_subject=parts.text("source_subject"),
         source_modified=bool(detail.decisions.get("source_modified")),
         changes=_changes(detail, parts),
         restored=parts.many("drift", "address", "summary"),
@@ -117,6 +120,7 @@ def packet(detail: EntryDetail, *, still_open: Iterable[BreakGlass], reconciled:
         rejected=tuple(r for r in (after.rejections if after else ()) if r not in held),
         allowed=tuple(r for r in (before.rejections if before else ()) if r not in holds),
         steps=parts.many("steps", "id", "state"),
+        closed_by=parts.text("closed_by"),
         unfinished=tuple(str(step) for step in parts.list("open_intents")),
         commits=detail.changes,
         damaged=tuple(parts.damaged),

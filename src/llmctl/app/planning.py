@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from llmctl import gates, spec
@@ -32,12 +33,14 @@ class Scope:
     """What narrows or widens a plan. ``targets`` are addresses as the user wrote them, empty for everything;
     ``base`` is a git revision whose policies judge too, and with whose gates those of the file are compared;
     ``promote_from`` an environment in which artifact revisions must have passed, beside the one that the file may
-    name, and ``from_record`` where its record is: a clone's path, a git URL or the file of a bundle, "" for here."""
+    name, and ``from_record`` where its record is: a clone's path, a git URL or the file of a bundle, "" for here.
+    ``allowed_signers`` says whose signatures count there, ``None`` for those of git's settings."""
 
     targets: tuple[str, ...] = ()
     base: str = ""
     promote_from: str = ""
     from_record: str = ""
+    allowed_signers: Path | None = None
 
 
 EVERYTHING = Scope()
@@ -137,7 +140,9 @@ def _rules_at(workspace: Workspace, revision: str) -> Mapping[Address, Resource]
 
 
 def _promotion(workspace: Workspace, made: Plan, scope: Scope, *, fetch: bool) -> Promotion:
-    return promotion(made, origins(workspace, Sought(scope.from_record, fetch)), scope.promote_from)
+    return promotion(
+        made, origins(workspace, Sought(scope.from_record, fetch, scope.allowed_signers)), scope.promote_from
+    )
 
 
 def nothing_desired(workspace: Workspace) -> Desired:

@@ -217,7 +217,8 @@ def _unverified(origin: Origin, found: Verification) -> Diagnostic:
         f"the record of {origin.environment} does not verify, so it vouches for nothing: {first.reason}{others}",
         address=Address("environment", origin.environment),
         detail=f"Commit {first.commit[:12] or 'none'} ({first.anchor}).",
-        hint=f"`llmctl audit verify -e {origin.environment}` where that record lies lists all that it finds.",
+        hint=f"`llmctl audit verify -e {origin.environment} --signed-from 1` where that record lies lists all that it "
+        "finds. One that began unsigned vouches where nobody said whose signatures count, or is begun anew, signed.",
     )
 
 

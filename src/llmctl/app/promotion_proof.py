@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from llmctl import gates
+from llmctl.app.allowed_signers import trusted
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.digests import Json
 from llmctl.core.errors import InvalidInput, RecordError
@@ -24,7 +25,6 @@ from llmctl.record.catfile import CatFile
 from llmctl.record.git import GitCommand
 from llmctl.record.remote import FETCH_S, Remote
 from llmctl.record.repository import ORIGIN, branch, remote_branch
-from llmctl.record.signers import Signers
 from llmctl.record.verifying.signing import Demand
 
 _REFS = "refs/llmctl-remotes"
@@ -36,10 +36,12 @@ _USERINFO = re.compile(r"://[^/@\s]*@")
 @dataclass(frozen=True, slots=True)
 class Sought:
     """Where the record of the environment before is looked for: a clone's path, a git URL or the file of a bundle;
-    "" for this clone, or the remote that the file names. Without ``fetch`` nothing elsewhere is asked."""
+    "" for this clone, or the remote that the file names. Without ``fetch`` nothing elsewhere is asked. ``allowed`` says
+    whose signatures count there, ``None`` for those of git's settings."""
 
     place: str = ""
     fetch: bool = True
+    allowed: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Origin:
     environment: str
     repository: Repository
     head: str
+    allowed: Path | None = None
 
     @cached_property
     def reader(self) -> Reader:
@@ -59,12 +62,12 @@ class Origin:
         return self.reader.state() if self.head else RecordState(self.environment)
 
     def verified(self) -> Verification:
-        """Check the whole record. Where git's settings say whose signatures count, every commit must have one.
+        """Check the whole record. Where somebody said whose signatures count, every commit must have one.
 
         Raises ``RecordError`` when it cannot be checked, for example in a shallow clone, ``InvalidInput`` for a file
         of allowed signers that cannot be read.
         """
-        signers = Signers.load(self.repository, None, None)
+        signers = trusted(self.repository, self.allowed)
         demand = Demand(signers, unsigned=signers.known)
         found = verify(self.repository, self.environment, expect_head=None, judge=_complaints, demand=demand)
         if {found.head, self.reader.head()} != {self.head}:
@@ -93,13 +96,18 @@ def find_origin(repository: Repository, environment: Environment, sought: Sought
     Raises ``InvalidInput`` for a place that is none, ``RecordError`` when it cannot be fetched.
     """
     name = environment.name
+    if sought.place and environment.record_remote:
+        summary = (
+            f"the record of {name} is on the remote {environment.record_remote}, and no other place vouches for it"
+        )
+        raise InvalidInput([Diagnostic(summary, hint="Run it without --from-record; the record is fetched by itself.")])
     if sought.place and (sought.fetch or Path(sought.place).expanduser().exists()):
         head = _fetched(repository, _Place.of(sought.place), name)
     elif environment.record_remote:
         head = _on_remote(repository, environment, fetch=sought.fetch)
     else:
         head = Reader(repository, name).head()
-    return Origin(name, _at(repository, name, head), head)
+    return Origin(name, _at(repository, name, head), head, sought.allowed)
 
 
 def _on_remote(repository: Repository, environment: Environment, *, fetch: bool) -> str:

@@ -44,7 +44,15 @@ def last_good(workspace: Workspace) -> int:
 
 
 def desired_at(workspace: Workspace, serial: int) -> Desired:
-    """What an earlier entry of the record declared, with the renames that lead back there."""
+    """What an earlier entry of the record declared, with the renames that lead back there.
+
+    Raises ``InvalidInput`` for an entry that was interrupted and recorded a part of what it meant to do.
+    """
+    entry = workspace.reader.entry(serial).entry
+    if entry.outcome == "interrupted" and entry.resources:
+        summary = f"serial {serial} was interrupted half-way: what it recorded was never declared like that"
+        hint = "Go back to one that was applied: `llmctl audit log --outcome applied` lists them."
+        raise InvalidInput([Diagnostic(summary, hint=hint)])
     then, now = workspace.reader.state_at(serial), workspace.recorded()
     return back_to(then, now, workspace.environment, str(workspace.root))
 

@@ -14,6 +14,7 @@ from llmctl.core.protocols import Change
 from llmctl.core.resources import Recorded, RecordState
 from llmctl.graph import users_of
 from llmctl.record import Entry, History
+from llmctl.record.approvals import before
 from llmctl.spec.suggestions import suggestion
 
 
@@ -90,6 +91,7 @@ def forget(
         addresses = _recorded(held.state, texts)
         _refuse_while_needed(held.state, addresses)
         _refuse_protected(held.state, addresses)
+        _refuse_rules(workspace, held.state, addresses)
         asked = Forgotten(workspace.environment.name, tuple(held.state.resources[a] for a in addresses))
         if not confirm(asked):
             return asked
@@ -150,6 +152,24 @@ def _refuse_protected(state: RecordState, addresses: Sequence[Address]) -> None:
         raise Denied(
             f"{', '.join(protected)} {'is' if len(protected) == 1 else 'are'} protected, and stays recorded",
             hint="Apply `protect: false` for it first, in a change of its own.",
+        )
+
+
+def _refuse_rules(workspace: Workspace, state: RecordState, addresses: Sequence[Address]) -> None:
+    """Without the record of a gate or a policy, a change that loosens it is not held to it any more."""
+    rules = [a for a in addresses if a.kind in ("gate", "policy")]
+    skipped = {gate: b.serial for b in state.break_glass for gate in b.gates}
+    for address in rules:
+        if address in skipped:
+            raise Denied(
+                f"{address} was skipped by the break-glass of serial {skipped[address]}, which is still open",
+                hint="Run `llmctl apply`: what serves must pass it first.",
+            )
+    needed = max(workspace.environment.approvals, before(workspace.repository, state.head, state.serial).declared)
+    if rules and needed:
+        raise Denied(
+            f"{', '.join(map(str, rules))}: {state.environment} asks for approvals, and forgetting a rule has none",
+            hint="Take it out of the file, and have that plan approved.",
         )
 
 

@@ -14,7 +14,7 @@ from llmctl.core.evidence import Evidence
 from llmctl.core.kinds import kind_of
 from llmctl.record import Repository, Verification
 from llmctl.record import verify as verify_record
-from llmctl.record.signers import Signers
+from llmctl.record.signers import Signers, leads_through
 from llmctl.record.verifying.signing import Demand
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -66,8 +66,7 @@ def verify(file: str | None, environment: str | None, anchors: Anchors) -> Verif
 
 
 def _is_inside(repository: Repository, file: Path) -> bool:
-    top, own = repository.work_tree.resolve(), repository.common_dir.resolve()
-    return file.resolve().is_relative_to(top) and not file.resolve().is_relative_to(own)
+    return leads_through(file, repository.work_tree) and not leads_through(file, repository.common_dir)
 
 
 def judge(evidence: Evidence) -> list[str]:

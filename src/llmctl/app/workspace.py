@@ -121,7 +121,7 @@ def look_again(workspace: Workspace) -> None:
 def record_reader(file: str | None, environment: str | None) -> tuple[record.Repository, record.Reader]:
     """Open a record for reading without needing a valid ``llmops.yaml``: an auditor has only the repository."""
     start = Path(file).resolve().parent if file else Path.cwd()
-    repository = record.open_repository(start)
+    repository = record.open_repository(start, newest=True)
     known = record.recorded_environments(repository)
     if environment is None and len(known) != 1:
         raise InvalidInput(

@@ -10,13 +10,13 @@ import gc
 import importlib
 import io
 import os
+import resource
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from llmctl import __version__
-from llmctl.core.dumps import leave_no_core_dump
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -129,10 +129,18 @@ def _take_names_for_utf8() -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
 
 
+def _leave_no_core_dump() -> None:
+    """It would hold every secret of the environment, in whatever folder the process dies; the gateway's its keys.
+
+    What is started inherits it. The hard limit stays, so that `prlimit --core` can give it back to one process.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
 def main() -> NoReturn:
     """Entry point: runs the command and exits with a code of DESIGN section 5."""
     _take_names_for_utf8()
-    leave_no_core_dump()
+    _leave_no_core_dump()
     # Short-lived and allocation-heavy: collecting garbage early costs more than the memory it saves.
     gc.set_threshold(5_000_000, 50, 50)
     from llmctl.cli.errors import exit_code_of

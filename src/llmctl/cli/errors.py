@@ -12,7 +12,6 @@ import click
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.errors import LlmctlError
 from llmctl.core.exits import ExitCode
-from llmctl.core.secrets import masked
 
 #: Commands that change something and cannot be undone half-way; all others end before their first effect or record it.
 _CHANGES_AT_ONCE = ("local", "unlock", "unreject", "state", "import", "gc")
@@ -38,6 +37,8 @@ def exit_code_of(error: BaseException, arguments: Sequence[str]) -> int:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return _show([Diagnostic(f"{place}{error.strerror.lower()}")], ExitCode.ERROR, arguments)
+    from llmctl.core.secrets import masked
+
     text = masked(f"internal error: {type(error).__name__}: {error}")
     hint = "This is a defect in llmctl, please report it. LLMCTL_TRACEBACK=1 shows where it happened."
     if os.environ.get("LLMCTL_TRACEBACK"):  # it is for whoever mends the defect, and only when asked for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,7 +128,10 @@ def _save(workspace: Workspace, request: Request, out: Path, *, as_json: bool) -
         click.echo(json.dumps(shown_json(made, made_at), indent=2))
     else:
         click.echo(render_plan(made))
-        click.echo(f"\nSaved to {out}; nothing was done. Others run `llmctl approve {out}{request.option}`.")
+        again = "run this again without --out"
+        if made.approvals.missing:
+            again = f"others run `llmctl approve {shlex.quote(str(out))}{request.option}`; then {again}"
+        click.echo(f"\nSaved to {out}; nothing was done. To do it, {again}.")
     return ExitCode.OK
 
 

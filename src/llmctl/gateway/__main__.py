@@ -6,7 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from llmctl.core.dumps import leave_no_core_dump
 from llmctl.core.errors import LlmctlError
 from llmctl.core.process import die_with_parent
 from llmctl.gateway.server import Settings, run
@@ -31,7 +30,6 @@ def _port(text: str) -> int:
 
 def main() -> int:
     """Serve until stopped; 1 with a message on stderr when it cannot start."""
-    leave_no_core_dump()
     settings = _settings()
     die_with_parent()
     try:

@@ -158,6 +158,8 @@ def resource_view(resource: Resource, wanted: Collection[str] | None = None) -> 
 
 def plan_view(plan: Plan) -> dict[str, Json]:
     """A plan as a policy sees it."""
+    # A rule that names a gate means it by the name that it had, too.
+    renamed = [str(c.moved_from or "") for c in plan.changes if c.address in plan.skipped_gates]
     restored = {step.address for step in plan.steps if getattr(step, "action", None) is Action.RESTORE}
     return {
         **changes_view(plan.changes, restored=len(restored)),
@@ -166,7 +168,7 @@ def plan_view(plan: Plan) -> dict[str, Json]:
         "gates": len(plan.gates),
         "drift": len(plan.drift),
         "break_glass": plan.break_glass,
-        "skipped_gates": [str(gate) for gate in plan.skipped_gates],
+        "skipped_gates": [*map(str, plan.skipped_gates), *(name for name in renamed if name)],
     }
 
 

@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from llmctl.core.errors import RecordError
 from llmctl.record.git import RefEdit, RefMoved
 from llmctl.record.layout import decisions_path
 from llmctl.record.messages import compose, trailers_of, value
-from llmctl.record.objects import read_objects, utc
+from llmctl.record.objects import object_id, read_objects, utc
 from llmctl.record.remote import Remote
 from llmctl.record.repository import Repository, remote_side_ref, side_ref
 from llmctl.record.signatures import Judged, committed_at, judge, split
@@ -125,14 +125,14 @@ def push_approval(repository: Repository, environment: str, found: SignedApprova
     remote.push([RefEdit(found.ref, there, found.commit)])
 
 
-def remove_approvals(repository: Repository, environment: str, plan: str, now: datetime) -> None:
-    """Take away the approvals of a plan that is closed, and those that have expired, here and on the remote.
+def remove_approvals(repository: Repository, environment: str) -> None:
+    """Take away all approvals, here and on the remote: once an entry is made, they are of plans that are stale.
 
     One that somebody moved meanwhile stays. Raises ``RecordError`` when the remote cannot be reached.
     """
     output = repository.git.line("for-each-ref", "--format=%(refname)", side_ref(environment, f"{_FOLDER}/"))
     here = frozenset(output.split())
-    closed = [a for a in read_approvals(repository, environment) if a.plan == plan or a.expired(now)]
+    closed = read_approvals(repository, environment)
     for found in closed:
         if found.ref in here:
             with suppress(RefMoved):
@@ -184,8 +184,8 @@ def before(repository: Repository, head: str, serial: int) -> Before:
 def authors(repository: Repository, since: str, paths: Iterable[Path]) -> frozenset[str]:
     """Emails of who wrote what HEAD has of these files and folders and ``since``, a commit, has not, in lower case.
 
-    Only what this clone knows. Merges are left out, co-authors are not. Where nothing was applied before, it is the
-    newest commit's.
+    Only what this clone knows. Co-authors count, and who merges where that changed something by hand. Where nothing
+    was applied before, it is the newest commit's.
     """
     if not repository.head_commit():
         return frozenset()
@@ -194,8 +194,18 @@ def authors(repository: Repository, since: str, paths: Iterable[Path]) -> frozen
     form = "--format=%ae%n%(trailers:key=Co-authored-by,valueonly)"
     inside = [text for path in paths if (text := _inside(repository, path))]
     output = repository.git.run("--literal-pathspecs", "log", "--no-merges", form, *commits, "--", *inside)
-    lines = (line.strip() for line in output.decode(errors="replace").splitlines())
-    return frozenset(email_of(line) for line in lines if line)
+    lines = [line.strip() for line in output.decode(errors="replace").splitlines()]
+    return frozenset(email_of(line) for line in (*lines, *_mergers(repository, commits, inside)) if line)
+
+
+def _mergers(repository: Repository, commits: Sequence[str], inside: Sequence[str]) -> Iterator[str]:
+    """Authors of merges that are not what git itself makes of their parents: a change can be written there, too."""
+    form = ("--merges", "--remerge-diff", "--name-only", "--no-ext-diff", "--format=%x01%ae%x01")
+    output = repository.git.run("--literal-pathspecs", "log", *form, *commits, "--", *inside).decode(errors="replace")
+    pieces = output.split("\x01")[1:]
+    for author, changed in zip(pieces[::2], pieces[1::2], strict=True):
+        if changed.strip():
+            yield author
 
 
 def email_of(identity: str) -> str:
@@ -211,10 +221,21 @@ def _inside(repository: Repository, path: Path) -> str:
         return ""
 
 
+def is_approval(raw: bytes, algorithm: str) -> bool:
+    """Whether a commit has the form of an approval: an empty tree and no parent.
+
+    Who picks or rebases the commit of somebody else signs the text that the other wrote; that is no yes to anything.
+    """
+    head = split(raw, algorithm)[0].partition(b"\n\n")[0].split(b"\n")
+    names = [line.partition(b" ")[0] for line in head]
+    return head[0] == b"tree " + object_id("tree", b"", algorithm).encode() and names[1:3] == [b"author", b"committer"]
+
+
 def _approval(ref: str, commit: str, raw: bytes) -> SignedApproval:
+    algorithm = "sha1" if len(commit) == 40 else "sha256"
     text = raw.partition(b"\n\n")[2].decode(errors="replace")
-    trailers = trailers_of(text)
-    moment = committed_at(split(raw, "sha1" if len(commit) == 40 else "sha256")[0])
+    trailers = trailers_of(text) if is_approval(raw, algorithm) else ()
+    moment = committed_at(split(raw, algorithm)[0])
     return SignedApproval(
         ref,
         commit,

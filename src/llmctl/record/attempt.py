@@ -145,6 +145,10 @@ class Attempt:
         """The newest commit of the attempt, "" before the first one."""
         return self._chain.tip
 
+    def decide(self, decisions: Json) -> None:
+        """Note what was decided before the first effect; an attempt that never ends is recorded with it."""
+        self._journal.append({"type": "decided", "decisions": decisions})
+
     def intend(self, step: str, effect: str, data: Mapping[str, Json], *, share: bool = True) -> Intent:
         """Note an effect that is about to be made; returns when that is durable, with ``share`` on the remote too."""
         intent = Intent(uuid.uuid4().hex, step, effect, dict(data))

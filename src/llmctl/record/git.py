@@ -56,6 +56,7 @@ _ENVIRONMENT = {
 _OPTIONS = (
     "-c", f"core.hooksPath={os.devnull}",  # update-ref would run reference-transaction
     "-c", "core.fsmonitor=false",
+    "-c", "safe.bareRepository=explicit",  # a change can bring a folder that is one, with settings of its own
     "-c", "core.fsync=committed,reference",
     "-c", "core.filesRefLockTimeout=2000",
     "-c", "core.quotePath=true",
@@ -66,6 +67,11 @@ _OPTIONS = (
 
 _HINTS: tuple[tuple[str, str, str], ...] = (
     (r"not a git repository", "this folder is not in a git repository", "Run `git init` in the project's folder."),
+    (
+        r"cannot use bare repository",
+        "this folder poses as a git repository of its own, and could bring settings that run programs",
+        "Look who added its files HEAD, config, objects and refs, and remove them.",
+    ),
     (
         r"dubious ownership",
         "git does not trust this repository, because another user owns it",

@@ -35,6 +35,7 @@ class LockInfo:
     fence: int
     nonce: str  # two writers must never make the same object, or both would believe to have won
     grace_s: float = 0.0  # for so long after the lease other machines wait, because clocks differ
+    lease_s: float = 0.0  # for how long the lease was when this was written, 0 where that is not known
 
     @property
     def lapsed(self) -> bool:
@@ -76,12 +77,13 @@ class LockInfo:
     @classmethod
     def decode(cls, data: bytes) -> LockInfo:
         """Read a lock's blob; raises ``ValueError``, ``TypeError`` or ``KeyError`` for what is none."""
-        said = {"grace_s": 0.0} | json.loads(data)
+        said = {"grace_s": 0.0, "lease_s": 0.0} | json.loads(data)
         return cls(**{field.name: said[field.name] for field in fields(cls)})
 
     def renewed(self, lease_s: float) -> LockInfo:
         """The same lock with a lease of so many seconds from now; 0 ends it."""
-        return replace(self, lease_until=time.time() + lease_s if lease_s else 0.0, nonce=uuid.uuid4().hex)
+        until = time.time() + lease_s if lease_s else 0.0
+        return replace(self, lease_until=until, lease_s=lease_s, nonce=uuid.uuid4().hex)
 
 
 def this_process(holder: str, command: str, fence: int, lease_s: float, grace_s: float) -> LockInfo:
@@ -100,6 +102,7 @@ def this_process(holder: str, command: str, fence: int, lease_s: float, grace_s:
         fence=fence,
         nonce=uuid.uuid4().hex,
         grace_s=grace_s,
+        lease_s=lease_s,
     )
 
 

@@ -38,7 +38,13 @@ class JournalContent:
     @property
     def effects(self) -> int:
         """How many lines speak of something that happened, or may have."""
-        return sum(1 for line in self.lines if line["type"] != "recovered")
+        return sum(1 for line in self.lines if line["type"] not in ("recovered", "decided"))
+
+    @property
+    def decisions(self) -> Mapping[str, Json]:
+        """What had been decided before anything was done: who allowed it, by which plan. Empty where none is noted."""
+        found = (line["decisions"] for line in self.lines if line["type"] == "decided")
+        return next(found, {})
 
     @property
     def open_intents(self) -> tuple[Intent, ...]:
@@ -187,7 +193,14 @@ def parse_journal(data: bytes, where: str, remedy: str) -> JournalContent | None
         lines = [json.loads(line) for line in whole.splitlines()]
         content = JournalContent(lines[0], tuple(lines[1:]), len(whole)) if lines else None
         if content:
-            _ = content.fence, content.changes, content.open_intents, content.closing, int(content.header["serial"])
+            _ = (
+                content.fence,
+                content.changes,
+                content.open_intents,
+                content.decisions,
+                content.closing,
+                int(content.header["serial"]),
+            )
     except (ValueError, TypeError, KeyError) as error:
         raise RecordError(
             f"{where} is damaged",

@@ -155,7 +155,7 @@ class HeldLock:
             self._lost = self._lost or "it was released"
             try:
                 if self._hold:
-                    self._hold.push({self._ref: ""}, (), self._lapses)
+                    self._hold.push({self._ref: ""}, PATIENCE[:2], self._lapses)
                     self._hold.remote.noted({self._ref: ""})
             except RecordError:
                 pass  # it ends with its lease, and on this machine with this process

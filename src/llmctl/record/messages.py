@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llmctl.core.address import Address
+from llmctl.core.diagnostics import printable
 from llmctl.core.digests import Json
 from llmctl.core.errors import RecordError
 from llmctl.core.evidence import Verdict
@@ -45,9 +46,10 @@ class GateClaim:
 
 
 def compose(subject: str, trailers: Iterable[tuple[str, str]]) -> str:
-    """A commit message; values are brought onto one line, so that none can pose as another trailer."""
+    """A commit message; values are brought onto one line, so that none can pose as another trailer. The subject, which
+    people read with git alone, does not steer their terminal."""
     lines = [f"{_key(key)}: {_one_line(value)}" for key, value in trailers]
-    return "\n".join([_one_line(subject) or "Change", "", *lines]) + "\n"
+    return "\n".join([printable(_one_line(subject)) or "Change", "", *lines]) + "\n"
 
 
 def subject_of(message: str) -> str:

@@ -50,7 +50,11 @@ class Reader:
                     f"the branch llmctl/{self.environment} is there, and names no commit that is",
                     hint=f"Run `git fsck`, then name the last whole entry: `git update-ref {own} COMMIT`.",
                 )
-        return found or find(f"{remote_branch(self.environment, self._repository.remote or ORIGIN)}^{{commit}}")
+        fetched = find(f"{remote_branch(self.environment, self._repository.remote or ORIGIN)}^{{commit}}")
+        if found and fetched not in ("", found) and self._repository.newest:
+            ask = ("merge-base", "--is-ancestor", found, fetched)
+            return fetched if self._git.ask(*ask).code == 0 else found
+        return found or fetched
 
     def _is_named(self, ref: str) -> bool:
         """Whether git has a ref of that name, whatever it names: in a file of its own, or packed with others."""

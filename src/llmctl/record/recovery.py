@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from llmctl.core.digests import Json
 from llmctl.core.errors import LlmctlError, RecordError
 from llmctl.core.files import write_atomic
 from llmctl.core.protocols import Intent
@@ -59,7 +60,8 @@ class OpenAttempt:
     started_at: str
     fence: int
     intents: tuple[Intent, ...]
-    commits: int
+    commits: int  # that git has, or that the journal has for it
+    decisions: Mapping[str, Json]  # what had been decided before it began
     _head: Head = field(repr=False)
     closing: Closing | None  # how it ended, where that was all that its entry lacked
     _journal: JournalContent | None = field(repr=False)
@@ -135,9 +137,10 @@ def find_interrupted(
 ) -> OpenAttempt | None:
     """An attempt that was never closed, here or on the remote as it was fetched last; ``None`` when there is none.
 
-    Call it with the lock held or when nobody holds it: an attempt that still runs looks the same. One that
-    crashed after it was merged has its leftovers cleared away. One that another machine took over and closed is
-    dropped, if ``dropped`` is there to be told. ``refs`` are those of ``side_refs``, when they were read.
+    Call it when nobody holds the lock, or with it held and with ``dropped``, to be told what is: an attempt that still
+    runs looks the same. One that crashed after it was merged has its leftovers cleared away. With ``dropped``, so has
+    one that another machine took over and closed, and one that had not really begun. ``refs`` are those of
+    ``side_refs``, when they were read.
     """
     recorded = Reader(repository, environment).summary()
     refs = side_refs(repository, environment) if refs is None else refs
@@ -145,7 +148,7 @@ def find_interrupted(
         found = _gather(repository, environment, serial, refs)
         if repository.remote and recorded and recorded.serial >= serial:
             _clear(repository, environment, found, dropped)
-        elif attempt := _inspect(repository, environment, found, recorded):
+        elif attempt := _inspect(repository, environment, found, recorded, held=dropped is not None):
             return attempt
     return None
 
@@ -202,7 +205,9 @@ def _parse(found: _Found, data: bytes) -> JournalContent | None:
     return parse_journal(data, f"the journal {found.path}", "move that file away")
 
 
-def _inspect(repository: Repository, environment: str, found: _Found, recorded: StateFile | None) -> OpenAttempt | None:
+def _inspect(
+    repository: Repository, environment: str, found: _Found, recorded: StateFile | None, *, held: bool
+) -> OpenAttempt | None:
     serial, tip = found.serial, "" if found.overtaken else found.tip
     journal = _parse(found, found.data)
     if journal and recorded and recorded.serial >= serial and _is_merged(repository, environment, serial, journal):
@@ -212,8 +217,9 @@ def _inspect(repository: Repository, environment: str, found: _Found, recorded: 
         repository.git.edit_refs([RefEdit(side_ref(environment, f"attempt/{serial}"), tip, "")])
         return None
     if not journal and not tip:
-        remove_journal(found.path)  # torn before its first line was whole: nothing had been done yet
-        return None
+        if held:  # torn before its first line was whole: nothing had been done yet
+            remove_journal(found.path)
+        return None  # without the lock it may be of an apply that begins at this moment
     commits = _commits(repository, environment, tip)
     own = [c for c in commits if serial_of(trailers_of(c.message)) == serial]
     head = Head.from_json(journal.header) if journal else _head_from(commits, own, environment, serial)
@@ -229,7 +235,8 @@ def _inspect(repository: Repository, environment: str, found: _Found, recorded: 
         started_at=head.started_at,
         fence=journal.fence if journal else head.fence,
         intents=journal.open_intents if journal else (),
-        commits=len(own),
+        commits=max(len(own), len(journal.changes) if journal else 0),
+        decisions=journal.decisions if journal else {},
         closing=Closing.from_json(ended) if ended else None,
         _head=replace(head, project=head.project or (recorded.project if recorded else "")),
         _journal=journal,

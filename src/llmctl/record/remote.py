@@ -13,7 +13,7 @@ from math import inf
 
 from llmctl.core.errors import RecordError
 from llmctl.record.git import Answer, OutOfTime, RefEdit, RefMoved
-from llmctl.record.repository import Repository, branch, remote_branch, remote_side_ref, side_ref
+from llmctl.record.repository import Repository, branch, remote_branch, remote_side_ref, seen_branch, side_ref
 
 FETCH_S = 120.0  # a first fetch brings the whole record: some megabytes after thousands of applies
 PUSH_S = 60.0
@@ -63,6 +63,7 @@ class Remote:
         self._environment = environment
         self._branch = branch(environment)
         self._tracking = remote_branch(environment, self.name)
+        self._seen = seen_branch(environment, self.name)
 
     @property
     def head(self) -> str:
@@ -75,22 +76,24 @@ class Remote:
         Raises ``RemoteError`` when the remote cannot be read, and ``RecordError`` with both heads when it and this
         clone have different records.
         """
+        git = self._repository.git
         known = self.head
         if self.fetch():
             self._follow(self.head)
-        elif known:
-            here = self._repository.git.resolve(self._branch)
+        elif known := known or git.resolve(self._seen):
+            here = git.resolve(self._branch)
             raise RecordError(
                 f"{self.name} has no record of {self._environment} any more",
                 detail=f"It was at {known[:12]} when it was fetched last; this clone is at {here[:12] or 'nothing'}.",
                 hint=f"Put it back from the clone that has most of it: `git push {self.name} {self._branch}`. When it "
-                f"was deleted for good reason, forget it here: `git update-ref -d {self._tracking}`.",
+                f"was deleted for good reason, forget it here: `git update-ref -d {self._tracking}` and "
+                f"`git update-ref -d {self._seen}`.",
             )
 
     def fetch(self) -> bool:
         """Fetch record, lock and attempts without touching the local branch; returns whether there is a record."""
         beside = f"+{side_ref(self._environment, '*')}:{remote_side_ref(self._environment, self.name, '*')}"
-        answer = self._fetch(f"+{self._branch}:{self._tracking}", beside)
+        answer = self._fetch(f"+{self._branch}:{self._tracking}", f"+{self._branch}:{self._seen}", beside)
         missing = answer.code != 0 and f"find remote ref {self._branch}" in answer.said
         if missing:  # then git has fetched nothing at all
             answer = self._fetch(beside)
@@ -150,10 +153,10 @@ class Remote:
         git = self._repository.git
         own = side_ref(self._environment, "")
         for ref, new in values.items():
-            name = remote_side_ref(self._environment, self.name, ref.removeprefix(own))
-            tracking = self._tracking if ref == self._branch else name
-            if git.resolve(tracking) != new:
-                git.edit_refs([RefEdit(tracking, None, new)])
+            beside = [remote_side_ref(self._environment, self.name, ref.removeprefix(own))]
+            for tracking in [self._tracking, self._seen] if ref == self._branch else beside:
+                if git.resolve(tracking) != new:
+                    git.edit_refs([RefEdit(tracking, None, new)])
 
     def _follow(self, there: str) -> None:
         git = self._repository.git
@@ -261,11 +264,13 @@ class Hold:
         """
         self._settle()
         edits = [RefEdit(ref, self.value(ref), new) for ref, new in wanted.items() if self.value(ref) != new]
+        self._unsettled = edits  # until its answer is here, which Ctrl-C can keep from us too
         try:
             self.remote.push(edits, patience, until)
-        except RemoteError:
-            self._unsettled = edits
+        except RefMoved:
+            self._unsettled = ()
             raise
+        self._unsettled = ()
         self._note(edits)
 
     def lost(self, moved: RemoteMoved) -> bool:

@@ -36,6 +36,12 @@ def remote_branch(environment: str, remote: str) -> str:
     return f"refs/remotes/{remote}/llmctl/{environment}"
 
 
+def seen_branch(environment: str, remote: str) -> str:
+    """The same, out of reach of the user's own ``git fetch --prune``: what a remote had once must be there again."""
+    _check(environment)
+    return f"refs/llmctl-seen/{remote}/{environment}"
+
+
 def side_ref(environment: str, name: str) -> str:
     """A ref of llmctl beside the record: ``lock`` or ``attempt/<serial>``."""
     _check(environment)
@@ -85,6 +91,7 @@ class Repository:
         algorithm: str,
         remote: str = "",
         must_sign: bool = False,
+        newest: bool = False,
     ) -> None:
         self.git = git
         self.objects = CatFile(git)
@@ -93,11 +100,14 @@ class Repository:
         self.algorithm = algorithm  # of object ids: "sha1" or "sha256"
         self.remote = remote  # that has the record of the environment that is worked on, "" for none
         self.must_sign = must_sign
+        self.newest = newest  # whether a record that was fetched is read where the branch here has not come as far
 
     def limited(self, limit_s: float) -> Repository:
         """The same repository, in which a command of git is ended after so many seconds."""
         git = GitCommand(self.work_tree, limit_s)
-        return Repository(git, self.work_tree, self.common_dir, self.algorithm, self.remote, self.must_sign)
+        return Repository(
+            git, self.work_tree, self.common_dir, self.algorithm, self.remote, self.must_sign, self.newest
+        )
 
     @cached_property
     def signs(self) -> bool:
@@ -158,11 +168,11 @@ class Repository:
                 )
 
 
-def open_repository(path: Path, *, remote: str = "", must_sign: bool = False) -> Repository:
+def open_repository(path: Path, *, remote: str = "", must_sign: bool = False, newest: bool = False) -> Repository:
     """The repository that ``path``, a file or a folder, lies in.
 
     ``remote`` names the git remote that has the record, "" for this clone alone; with ``must_sign`` nothing is
-    recorded unsigned.
+    recorded unsigned. With ``newest``, for those who only read, ``git fetch`` is enough to see what others recorded.
 
     Raises ``RecordError`` with what to do: no git, git too old, no repository, a bare one.
     """
@@ -179,13 +189,16 @@ def open_repository(path: Path, *, remote: str = "", must_sign: bool = False) ->
         _require_work_tree(git)
         raise RecordError(f"git does not say what repository {folder} is in", hint="Run `git rev-parse` there.")
     work_tree = Path(found["top"])
-    return Repository(GitCommand(work_tree), work_tree, Path(found["common"]), found["algorithm"], remote, must_sign)
+    return Repository(
+        GitCommand(work_tree), work_tree, Path(found["common"]), found["algorithm"], remote, must_sign, newest
+    )
 
 
 def _require_work_tree(git: GitCommand) -> None:
     """Raise ``RecordError`` that says why a repository cannot be opened, where git is to blame or the work tree."""
     require_version(git)
-    bare, inside = git.line("rev-parse", "--is-bare-repository", "--is-inside-work-tree").split("\n")
+    ask = ("-c", "safe.bareRepository=all", "rev-parse", "--is-bare-repository", "--is-inside-work-tree")
+    bare, inside = git.line(*ask).split("\n")
     if inside != "true":
         kind = "a bare git repository" if bare == "true" else "git's own folder"
         raise RecordError(

@@ -99,9 +99,7 @@ class Shipping:
             self._lock.push({**refs, self.ref: ""}, PATIENCE)
             self._tip = ""
             self._waiting.clear()
-        if self._lock.remote:
-            with suppress(RecordError):  # the next command fetches it
-                self._lock.remote.noted({**refs, self.ref: ""})
+        self._noted({**refs, self.ref: ""})
 
     def _push(self, refs: Mapping[str, str]) -> None:
         """Push as the one thread that may; lines that could not go are in the next push again."""
@@ -110,6 +108,7 @@ class Shipping:
             self._lock.push({**refs, self.ref: self._tip}, PATIENCE)
             with self._changed:
                 self._there = max(self._there, taken)
+            self._noted({**refs, self.ref: self._tip})
         except LlmctlError as error:
             with self._changed:
                 self._failed, self._error = self._failed + 1, error
@@ -118,6 +117,12 @@ class Shipping:
             with self._changed:
                 self._pushing = False
                 self._changed.notify_all()
+
+    def _noted(self, refs: Mapping[str, str]) -> None:
+        """Name here what the remote has: the next push is made on it, and the user's ``git gc`` must not take it."""
+        if self._lock.remote:
+            with suppress(RecordError):  # the next command fetches it
+                self._lock.remote.noted(refs)
 
     def _pack(self) -> int:
         """Make a commit of the lines that wait; returns how many lines there are in all."""

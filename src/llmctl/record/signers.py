@@ -16,6 +16,7 @@ import base64
 import binascii
 import calendar
 import hashlib
+import os
 import re
 import subprocess
 import tempfile
@@ -31,6 +32,7 @@ from llmctl.record.repository import Repository
 ALLOWED, REVOKED = "gpg.ssh.allowedsignersfile", "gpg.ssh.revocationfile"
 _NAMESPACE = "git"
 _KRL = b"SSHKRL\n\0"
+_LINKS = 40  # that a path may lead over, as Linux has it
 _KRL_S = 60.0  # seconds that ssh-keygen may take for one key
 
 _QUOTED = r'"(?:\\.|[^"\\])*"'
@@ -120,6 +122,29 @@ class Signers:
         if key not in self._asked:
             self._asked[key] = _in_krl(self.program("ssh"), self.krl, blob)
         return self._asked[key]
+
+
+def leads_through(file: Path, folder: Path) -> bool:
+    """Whether a path, or any link on its way, lies in a folder: who writes there can lead it elsewhere."""
+    top = folder.resolve()
+    return any(place.is_relative_to(top) for place in _way(file))
+
+
+def _way(file: Path) -> Iterator[Path]:
+    """Each link that a path leads over, by its real path, and the file in the end."""
+    place, rest, links = Path("/"), list(Path.cwd().joinpath(file).parts[1:]), 0
+    while rest:
+        part = rest.pop(0)
+        if part == "..":
+            place = place.parent
+        elif (place / part).is_symlink() and links < _LINKS:
+            yield place / part
+            links += 1
+            to = Path(os.readlink(place / part))
+            place, rest = (Path("/"), [*to.parts[1:], *rest]) if to.is_absolute() else (place, [*to.parts, *rest])
+        else:
+            place /= part
+    yield place
 
 
 def fingerprint(blob: bytes) -> str:

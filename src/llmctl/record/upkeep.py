@@ -34,6 +34,7 @@ _LIMIT_S = 120.0
 _LOCK = 1024  # bytes that the file of a lock's blob can have
 _LOCK_BEGINS = b'{"boot": '  # which spares other small blobs the reading as JSON
 _OVER_S = 60.0  # for how long a lease has been over when nobody can be about to make it a lock
+_WRITING_S = 5.0  # the most that lies between making a lock's text and its file, where nobody added it again later
 _INDEX = b"\377tOc\0\0\0\2"  # how a pack's index begins, with its version
 _FANOUT = 4 * 256  # bytes of the table after that; its last number is the count
 _PRECIOUS = (".keep", ".promisor", ".bitmap", ".mtimes")  # packs that mean more than their objects
@@ -115,7 +116,8 @@ def _names(index: Path, size: int, most: int | None = None) -> Iterator[bytes]:
 
 
 def _clear_locks(repository: Repository) -> None:
-    """Delete what locks were. Each has a nonce: no other object is the same, and nobody makes it again."""
+    """Delete what locks were. Each has a nonce, so that no other object is the same. Who kept one, as evidence of what
+    happened, and added it to a commit, had git give its file the time of that: such a one stays."""
     over = [path for path in _small_loose(repository) if _was_lock(path)]
     if over:
         named = set(repository.git.line("for-each-ref", "--format=%(objectname)").split())
@@ -134,12 +136,14 @@ def _small_loose(repository: Repository) -> Iterator[Path]:
 
 
 def _was_lock(path: Path) -> bool:
-    """Whether a loose object is the blob of a lock of which the lease is long over."""
+    """Whether a loose object is the blob of a lock of which the lease is long over, and nothing but that."""
     try:
         head, _, data = zlib.decompress(path.read_bytes()).partition(b"\0")
         if not head.startswith(b"blob ") or not data.startswith(_LOCK_BEGINS):
             return False
         info = LockInfo.decode(data)
+        if path.stat().st_mtime > info.lease_until - info.lease_s + _WRITING_S:
+            return False
         return info.lease_until + info.grace_s + _OVER_S < time.time()
     except (OSError, zlib.error, ValueError, TypeError, KeyError):
         return False

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from llmctl.core import plugins
 from llmctl.spec.models import (
     DURATION,
+    REMOTE_NAME,
     ChecksShape,
     DatasetShape,
     EndpointShape,
@@ -30,7 +31,7 @@ from llmctl.spec.nodes import Location, Scalar, find
 from llmctl.spec.report import Report
 from llmctl.spec.reserved import VALUES, not_served
 from llmctl.spec.sections import known_sections
-from llmctl.spec.source import is_secret_name
+from llmctl.spec.source import is_secret_name, without_credentials
 from llmctl.spec.suggestions import suggestion
 
 #: The place whose reserved words apply inside of a shape.
@@ -185,6 +186,8 @@ def describe(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     origin = get_origin(bare)
     if _limit(metadata, "pattern") == DURATION:
         return "a time with its unit, such as 30s or 5m"
+    if _limit(metadata, "pattern") == REMOTE_NAME:
+        return "the name of a git remote, such as origin"
     if origin is Literal:
         return _either([str(a) for a in get_args(bare) if a != ""])
     if origin in (Union, UnionType):
@@ -230,6 +233,7 @@ def shown(value: Any) -> str:
     if isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, str):
+        value = without_credentials(value)
         return repr(value if len(value) <= 40 else value[:37] + "…")
     if isinstance(value, dict):
         return "a map"

@@ -67,7 +67,12 @@ def _masked(line: str) -> str:
         if value:
             line = line[:at] + "*" * len(value[0]) + line[value.end() :]
             at = value.end()
-    return _CREDENTIALS_IN_URL.sub(_stars, line)
+    return without_credentials(line)
+
+
+def without_credentials(text: str) -> str:
+    """The text with stars for name and password of every URL; as long as before."""
+    return _CREDENTIALS_IN_URL.sub(_stars, text) if "@" in text else text
 
 
 @dataclass
@@ -126,7 +131,7 @@ class Source:
         if self._may_hold_secret(line):
             above = next((t for n in range(line - 1, line - 4, -1) if (t := self.line(n)).strip()), "")
             return _hidden(text) if _SECRET_KEY_ENDS_LINE.search(above) else _masked(text)
-        return _CREDENTIALS_IN_URL.sub(_stars, text) if "@" in text else text
+        return without_credentials(text)
 
     def range(self, line: int, column: int, end_line: int = 0, end_column: int = 0) -> SourceRange:
         """A place with its snippet; one that ends on a later line is marked to the end of its first."""

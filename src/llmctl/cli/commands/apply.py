@@ -26,6 +26,7 @@ from llmctl.cli.options import (
 @from_record_option
 @signers_option
 @break_glass_option
+@click.option("--reason", default="", help="Why, beside what the source commit says; it stands in the record.")
 @click.option(
     "--parallelism",
     metavar="N",
@@ -44,6 +45,7 @@ def command(
     from_record: str,
     allowed_signers: Path | None,
     break_glass: str | None,
+    reason: str,
     parallelism: int,
 ) -> int:
     """Make it so: provision, prove, shift traffic, record.
@@ -81,4 +83,5 @@ def command(
         from_record=from_record,
         allowed_signers=allowed_signers,
         break_glass=break_glass,
+        reason=reason,
     )

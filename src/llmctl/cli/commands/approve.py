@@ -71,8 +71,8 @@ def command(
     if not as_json:
         made_at = str(json.loads(plan_file.read_bytes()).get("made_at", ""))
         # Who had approved it when it was made says nothing of now.
-        shown = render_plan(replace(made, approvals=Consent()), notice=saved_notice(plan_file, made, made_at))
-        click.echo(shown + "\n")
+        shown = replace(made, approvals=Consent())
+        click.echo(render_plan(shown, notice=saved_notice(plan_file, shown, made_at)) + "\n")
     if not yes and not confirmed(f"Approve this for {saved.environment} ({saved.digest[:19]}…)?"):
         click.echo("Nothing was approved.")
         return 0

@@ -111,9 +111,7 @@ def command(
         save(made, made_at, out)
     click.echo(_shown(made, made_at, explain, "", as_json=as_json, markdown=markdown))
     if out is not None and not as_json and not markdown:
-        command = f"llmctl apply {shlex.quote(str(out))}{choosing(file, workspace)}"
-        use = "it cannot be applied, for it is offline" if made.offline else f"apply it with `{command}`"
-        click.echo(f"\nSaved to {out}; {use}.")
+        click.echo(f"\nSaved to {out}; {_use(made, shlex.quote(str(out)), choosing(file, workspace), from_record)}.")
     return _exit_code(made, detailed=detailed_exitcode)
 
 
@@ -194,6 +192,19 @@ def _nearest(made: Plan, address: Address) -> str:
     alike = [str(a) for a in sorted(known) if a.kind == address.kind]
     there = f"There are: {listed(alike, 10)}." if alike else "`llmctl plan` lists what changes."
     return f"{there} What is neither declared nor recorded is not in a plan."
+
+
+def _use(made: Plan, out: str, options: str, from_record: str) -> str:
+    """What can be done with a plan that was saved."""
+    if made.offline:
+        return "it cannot be applied, for it is offline"
+    if _exit_code(made, detailed=False) is ExitCode.DENIED:
+        return "apply would refuse it: see above, put that right, and plan again"
+    place = f" --from-record {shlex.quote(from_record)}" if from_record else ""
+    apply = f"`llmctl apply {out}{options}{place}`"
+    if made.approvals.missing:
+        return f"others run `llmctl approve {out}{options}`, then apply it with {apply}"
+    return f"apply it with {apply}"
 
 
 def _exit_code(made: Plan, *, detailed: bool) -> ExitCode:

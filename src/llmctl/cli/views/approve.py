@@ -32,6 +32,7 @@ def render_approved(saved: SavedPlan, found: Approved) -> str:
         Line(f"Approved {saved.digest[:19]}… for {saved.environment}, until {found.expires}.", indent=0, bold=True),
         Line(f"signed by {who}, {where}"),
         *(Line(f"! {note}", fg="yellow") for note in found.notes),
-        Line("It counts for whoever applies the plan, unless that is you.", dim=True),
     ]
+    if not found.notes:
+        lines.append(Line("It counts for whoever applies the plan, unless that is you.", dim=True))
     return rendered(lines, screen_width())

@@ -160,7 +160,7 @@ def _notices(report: Report) -> Iterator[_Notice]:
         yield _Notice("bad", title, f"{broken.at}, {broken.actor}: {broken.reason}", ())
     closed = tuple(n for n in figures.broken if n not in figures.still_open)
     if closed:
-        yield _Notice("back", "Break-glass, reconciled", "A later apply proved what had been skipped.", closed)
+        yield _Notice("back", "Break-glass, reconciled", "A later apply, or a rollback, put it right.", closed)
     damaged = tuple(n for n, p in by.items() if p.damaged or any(gate.evidence is None for gate in p.gates))
     if damaged:
         yield _Notice("bad", "Parts that are missing or damaged", "Run llmctl audit verify.", damaged)

@@ -17,8 +17,8 @@ COLUMNS = (
     "environment", "serial", "time", "actor", "machine", "action", "outcome", "subject", "reason",
     "resource", "change", "state", "why", "moved_from", "version_before", "version_after", "revision_before",
     "revision_after", "fields", "gates", "policies_not_met", "waivers", "approvals_required", "approvals",
-    "break_glass", "break_glass_state", "reconciles", "promoted_from", "plan", "source_commit", "source_modified",
-    "ci_run", "commit", "signed",
+    "break_glass", "break_glass_state", "reconciles", "promoted_from", "plan", "source_commit",
+    "source_subject", "source_modified", "ci_run", "commit", "signed",
 )  # fmt: skip
 
 _CELL = 30_000  # characters: a spreadsheet takes 32,767
@@ -70,6 +70,7 @@ def _entry(environment: str, packet: Packet) -> dict[str, object]:
         "promoted_from": f"{packet.promotion.origin} serial {packet.promotion.serial}" if packet.promotion else "",
         "plan": packet.plan,
         "source_commit": packet.source_commit,
+        "source_subject": packet.source_subject,
         "source_modified": "yes" if packet.source_modified else "no",
         "ci_run": packet.run,
         "commit": entry.commit,

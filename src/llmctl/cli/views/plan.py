@@ -48,4 +48,5 @@ def saved_notice(path: Path, plan: Plan, made_at: str) -> str:
     """What is to be known of a plan that was read from a file."""
     when = f"{made_at[:16].replace('T', ' ')} UTC" if made_at else "a time that it does not say"
     commit = f"commit {plan.source_commit[:12]}" if plan.source_commit else "a folder without a commit"
-    return f"saved plan {path}, made {when} from {commit}; it may be stale by now, and `llmctl apply` would say so"
+    was = ", with the approvals of then" if plan.approvals.required else ""
+    return f"saved plan {path}, made {when} from {commit}{was}; it may be stale by now, and `llmctl apply` would say so"

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from llmctl.app.status import Status
+from llmctl.cli.views.layout import one_line
 from llmctl.cli.views.risks import open_since
 from llmctl.core.digests import Json
 
@@ -46,13 +47,13 @@ def _lines(status: Status) -> Iterator[str]:
     notes = (status.interrupted, status.lock and f"locked: {status.lock}", status.gateway_note, status.elsewhere)
     for text in notes:
         if text:
-            yield click.style(f"  ! {text}", fg="yellow")
+            yield click.style(f"  ! {one_line(text)}", fg="yellow")
     for found in status.break_glass:
-        yield click.style(f"  ✗ {open_since(found)}", fg="red", bold=True)
+        yield click.style(f"  ✗ {one_line(open_since(found))}", fg="red", bold=True)
     for line in status.unreadable:
-        yield click.style(f"  ! {line}", fg="red")
+        yield click.style(f"  ! {one_line(line)}", fg="red")
     for drift in status.drift:
-        yield click.style(f"  ↺ {drift.address}: {drift.summary}", fg="cyan")
+        yield click.style(f"  ↺ {drift.address}: {one_line(drift.summary)}", fg="cyan")
     if not status.serial and not status.processes:
         return
     yield f"gateway   {status.base_url or '-'}  {_state(status.gateway)}"
@@ -74,26 +75,26 @@ def _route_rows(status: Status) -> Iterator[tuple[str, ...]]:
     for route in status.routes:
         traffic = ", ".join(f"{share} % {rev[:8]}" for rev, share in sorted(route.weights.items())) or "none"
         revision = f"v{route.version} {route.revision[:8]}" if route.version else "-"
-        yield route.name, revision, traffic, route.prompt, route.endpoint, route.note
+        yield route.name, revision, traffic, route.prompt, route.endpoint, one_line(route.note)
 
 
 def _endpoint_rows(status: Status) -> Iterator[tuple[str, ...]]:
     for endpoint in status.endpoints:
         state = "ready" if endpoint.healthy else "not ready"
         note = "" if endpoint.recorded else " (not recorded)"
-        yield f"{endpoint.key.name}@{endpoint.key.revision[:8]}", _state(state), endpoint.detail + note
+        yield f"{endpoint.key.name}@{endpoint.key.revision[:8]}", _state(state), one_line(endpoint.detail) + note
 
 
 def _resource_rows(status: Status) -> Iterator[tuple[str, ...]]:
     for resource in status.resources:
         state = _state("ready" if resource.healthy else "not ready")
-        yield str(resource.address), f"v{resource.version}", state, resource.detail
+        yield str(resource.address), f"v{resource.version}", state, one_line(resource.detail)
 
 
 def _process_rows(status: Status) -> Iterator[tuple[str, ...]]:
     for process in status.processes:
         pid = str(process.pid) if process.pid else "-"
-        yield process.name, pid, _state(process.state), _uptime(process.uptime_s), process.detail
+        yield process.name, pid, _state(process.state), _uptime(process.uptime_s), one_line(process.detail)
 
 
 def _state(text: str) -> str:

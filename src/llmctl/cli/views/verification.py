@@ -54,8 +54,10 @@ def _vouching(found: Verified) -> Iterator[str]:
     result = found.result
     yield _signatures(result.signatures)
     if "signed by" in result.anchor:
+        signer, _, expected = printable(result.anchor).partition(", ")
+        head = f"; {expected}" if expected else ""
         key = f" with {result.key}" if result.key else ""
-        yield f"anchored: {printable(result.anchor)}{key}; allowed signers: {result.signers}"
+        yield f"anchored: {signer}{key}{head}; allowed signers: {result.signers}"
     elif result.anchor != "unanchored":
         yield "anchored: it is the head that was expected"
     elif result.key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,11 @@ from llmctl.record.verifying.stream import FileChange, Pair, differences, stored
 
 # What git keeps of the history to be fast is not asked: only the objects are what the ids vouch for.
 _PLAIN = ("-c", "core.commitGraph=false")
+# What llmctl writes, and all that it reads of a commit: no other head, no second text, nothing behind a NUL.
+_FORM = re.compile(
+    rb"tree [0-9a-f]+\n(?:parent [0-9a-f]+\n)*author [^\n\0]+\ncommitter [^\n\0]+\n"
+    rb"\n[^\r\n\0]+\n\n(?:Llmctl-[A-Za-z-]+: [^\r\n\0]*\n)+"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class History:
     strays: tuple[Node, ...] = ()
     damaged: tuple[str, ...] = ()  # commits whose content is not what their id says
     secrets: tuple[tuple[str, str], ...] = ()  # commits whose text has what looks like a secret, and what
+    odd: tuple[str, ...] = ()  # commits that are not written as llmctl writes them
 
     def nodes(self) -> Iterator[Node]:
         """Every commit, oldest first, the strays last."""
@@ -66,6 +73,7 @@ class _Read:
     commits: Mapping[str, tuple[Commit, Judged]]
     damaged: tuple[str, ...]
     secrets: tuple[tuple[str, str], ...]
+    odd: tuple[str, ...]
 
 
 def read_history(repository: Repository, environment: str, signers: Signers) -> History:
@@ -87,13 +95,14 @@ def read_history(repository: Repository, environment: str, signers: Signers) -> 
     links = _links(head, nodes)
     inside = {node.id for link in links for node in (link.entry, *link.attempt)}
     strays = tuple(node for name, node in nodes.items() if name not in inside)
-    return History(head, links, strays, read.damaged, read.secrets)
+    return History(head, links, strays, read.damaged, read.secrets, read.odd)
 
 
 def _read_commits(repository: Repository, head: str, signers: Signers) -> _Read:
     commits: dict[str, tuple[Commit, Judged]] = {}
     damaged: list[str] = []
     secrets: list[tuple[str, str]] = []
+    odd: list[str] = []
     wanted = repository.git.run(*_PLAIN, "rev-list", "--topo-order", "--reverse", head, "--").decode().split()
     while wanted:
         for item in stored_objects(repository, wanted):
@@ -101,13 +110,15 @@ def _read_commits(repository: Repository, head: str, signers: Signers) -> _Read:
             commit = parse_commit(Object(item.id, item.kind, data))
             parts = split(data, repository.algorithm)
             commits[item.id] = commit, judge_parts(*parts, signers)
+            if not _FORM.fullmatch(parts[0]):
+                odd.append(item.id)
             if not item.intact:
                 damaged.append(item.id)
             secrets += [(item.id, what) for what, _ in secrets_in(parts[0])]
         # Old settings (grafts) can show git another history than the one that the commits tell.
         parents = dict.fromkeys(parent for commit, _ in commits.values() for parent in commit.parents)
         wanted = [parent for parent in parents if parent not in commits]
-    return _Read(commits, tuple(damaged), tuple(secrets))
+    return _Read(commits, tuple(damaged), tuple(secrets), tuple(odd))
 
 
 def _pairs(commits: Mapping[str, Commit], empty: str) -> dict[str, Pair]:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from llmctl.core.decisions import Approval, BreakGlass, PromotionProof
 from llmctl.core.digests import Json
-from llmctl.record.approvals import email_of
+from llmctl.record.approvals import email_of, is_approval
 from llmctl.record.layout import StateFile
 from llmctl.record.messages import serial_of, trailers_of, value, values
 from llmctl.record.objects import Object, parse_commit
@@ -176,6 +176,8 @@ class _Approvals:
         entry, state = self._found.entry, self._found.after
         head, _, message = split(raw, self._repository.algorithm)[0].decode(errors="replace").partition("\n\n")
         signed = trailers_of(message)
+        if not is_approval(raw, self._repository.algorithm):
+            yield "is no approval, but another commit that was signed"
         if value(signed, "Approves") != value(entry.trailers, "Plan") or not value(signed, "Approves"):
             yield "is for another plan"
         if value(signed, "Environment") != self._environment:

@@ -14,6 +14,14 @@ from llmctl.record.verifying.files import Files
 from llmctl.record.verifying.report import Report
 from llmctl.record.verifying.stream import FileChange
 
+_ONCE = ("Serial", "Action", "Outcome", "Plan", "Source", "Actor", "Run", "Break-Glass")  # trailers of an entry
+_SAID = {
+    "action": "Action",
+    "actor": "Actor",
+    "plan": "Plan",
+    "source_commit": "Source",
+}  # in decisions, and in trailers
+
 
 def numbered(history: History) -> list[tuple[int, Link]]:
     """The entries with the serials that their places give them; the beginning of a record has 0."""
@@ -37,6 +45,8 @@ def check_entries(
         check.entry(serial, link)
     for node in history.strays:
         report.say(node.id, "belongs to no entry: it was put in by other means")
+    for commit in history.odd:
+        report.say(commit, "is not written as llmctl writes a commit")
 
 
 class _Entries:
@@ -63,6 +73,9 @@ class _Entries:
         """An entry with its attempt."""
         entry = link.entry
         said = serial_of(entry.trailers)
+        for name in _ONCE:
+            if len(values(entry.trailers, name)) > 1:
+                self._report.say(entry.id, f"says Llmctl-{name} more than once")
         if said is None:
             self._report.say(entry.id, "is no entry that llmctl made: it has no Llmctl-Serial")
         elif said != self._serial + 1:
@@ -74,6 +87,10 @@ class _Entries:
         path = decisions_path(serial)
         blob = next((change.new for change in entry.changes if change.path == path), "")
         decisions = self._files.decisions.get(blob, {})
+        for key, name in _SAID.items():
+            if key in decisions and decisions[key] != value(entry.trailers, name):
+                reason = f"{path} says {key} {decisions[key]!r}, the entry {value(entry.trailers, name)!r}"
+                self._report.say(entry.id, reason)
         found = Decided(link, serial, decisions, self._state, after, self._needed)
         for reason in wrong_decisions(self._repository, self._environment, found, self._signers):
             self._report.say(entry.id, reason)
@@ -86,6 +103,9 @@ class _Entries:
         entry = link.entry
         if len(entry.commit.parents) > 2:
             self._report.say(entry.id, "merges more than one attempt")
+        if len(entry.commit.parents) > 1 and not link.attempt:
+            # What it changes would else be compared with something older, and hide what that lacks.
+            self._report.say(entry.id, "merges what is no attempt of its own")
         if link.attempt and link.attempt[0].commit.parents != entry.commit.parents[:1]:
             self._report.say(link.attempt[0].id, "its attempt does not start at the entry before")
         claimed = set(values(entry.trailers, "Gate"))

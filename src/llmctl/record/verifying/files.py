@@ -19,6 +19,7 @@ from llmctl.record.layout import (
     parse_resource,
     parse_state,
 )
+from llmctl.record.objects import object_id
 from llmctl.record.repository import Repository
 from llmctl.record.secrets_in import secrets_in
 from llmctl.record.verifying.chain import History
@@ -27,7 +28,8 @@ from llmctl.record.verifying.stream import FILE, LARGEST, Stored, stored_objects
 
 Judge = Callable[[Evidence], list[str]]
 _LINK = "160000"  # a commit of another repository: there is nothing to read
-_DECIDED = ("action", "approvals", "break_glass", "reconciles", "promotion")  # all else of decisions is only looked at
+# All else of decisions is only looked at.
+_DECIDED = ("action", "actor", "plan", "source_commit", "approvals", "break_glass", "reconciles", "promotion")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class Files:
 
 def check_files(repository: Repository, history: History, judge: Judge, report: Report) -> Files:
     """Read and check all files and folders of a history. Raises ``RecordError`` for one that is missing."""
-    places, folders = _places(history, report)
+    empty = object_id("tree", b"", repository.algorithm)
+    places, folders = _places(history, report, empty)
     check = _Files(report, judge)
     for item in stored_objects(repository, [*folders, *places]):
         bringer = folders.get(item.id) or places[item.id][0][1]
@@ -56,7 +59,7 @@ def check_files(repository: Repository, history: History, judge: Judge, report: 
     return check.files
 
 
-def _places(history: History, report: Report) -> tuple[dict[str, list[tuple[str, str]]], dict[str, str]]:
+def _places(history: History, report: Report, empty: str) -> tuple[dict[str, list[tuple[str, str]]], dict[str, str]]:
     """Where each content of a file lies, by its id: paths, each with the commit that brought it first. And the
     same for folders, without their paths."""
     seen: set[tuple[str, str]] = set()
@@ -69,6 +72,8 @@ def _places(history: History, report: Report) -> tuple[dict[str, list[tuple[str,
                 continue
             if change.is_folder:
                 folders.setdefault(change.new, node.id)
+                if change.new == empty:
+                    report.say(node.id, f"{change.path} is an empty folder")
                 continue
             if change.mode != FILE:
                 report.say(node.id, f"{change.path} is no plain file (mode {change.mode})")

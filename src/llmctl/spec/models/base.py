@@ -20,6 +20,10 @@ DURATION = r"^[0-9]{1,9}(?:\.[0-9]{1,3})?(?:ms|s|m|h)$"
 Duration = Annotated[str, Field(pattern=DURATION)]
 
 
+#: A git remote is named, never given by its address, which may hold a password.
+REMOTE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$"
+
+
 class Shape(BaseModel):
     """A map with known keys; types are taken as written and unknown keys are refused."""
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from llmctl.spec.models.artifacts import DatasetShape, ModelShape, PromptShape
-from llmctl.spec.models.base import Shape
+from llmctl.spec.models.base import REMOTE_NAME, Shape
 from llmctl.spec.models.rules import GateShape, PolicyShape
 from llmctl.spec.models.serving import EndpointShape, RouteShape
 
@@ -29,9 +29,9 @@ class RecordShape(Shape):
 
     remote: str = Field(
         default="",
-        min_length=1,
-        description="The git remote that has the record and the lock, so that other clones see them; `none` keeps them "
-        "in this clone. Left out: `none` for the target `local`.",
+        pattern=REMOTE_NAME,
+        description="The git remote, by name, that has the record and the lock, so that other clones see them; `none` "
+        "keeps them in this clone. Left out: `none` for the target `local`.",
         examples=["origin"],
     )
     sign: Literal["auto", "required"] = Field(
