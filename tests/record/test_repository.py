@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from llmctl.core.errors import RecordError
 from llmctl.record import Attempt, Lock, Reader, Repository, open_repository
-from llmctl.record.git import RefMoved, explain
+from llmctl.record.git import RefEdit, RefMoved, explain
 from tests.record.helpers import BRANCH, ENV, apply, begin, git, llmctl_refs, make_repository, put, recorded, users_view
 
 
@@ -317,3 +318,27 @@ def test_a_folder_of_the_project_that_poses_as_a_repository_is_refused(folder: P
     assert "remove them" in refused.value.hint
     (inner / "HEAD").unlink()
     assert open_repository(inner).work_tree == folder.resolve()
+
+
+@pytest.mark.parametrize("does_it", [True, False])
+def test_refs_that_were_moved_by_a_git_that_failed_afterwards_are_moved(
+    repository: Repository, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does_it: bool
+) -> None:
+    """Killed after it had done it, for example: then what the refs are is what counts."""
+    real = shutil.which("git")
+    wrapper = tmp_path / "bin" / "git"
+    wrapper.parent.mkdir()
+    before = f'"{real}" "$@"' if does_it else ":"
+    wrapper.write_text(f'#!/bin/sh\ncase "$*" in *update-ref*) {before}; exit 9;; esac\nexec "{real}" "$@"\n')
+    wrapper.chmod(0o755)
+    wanted = git(folder, "rev-parse", "HEAD")
+    edits = [RefEdit("refs/llmctl/dev/one", "", wanted), RefEdit("refs/heads/main", wanted, wanted)]
+    monkeypatch.setenv("PATH", str(wrapper.parent), prepend=os.pathsep)
+    if does_it:
+        repository.git.edit_refs(edits)
+        assert git(folder, "rev-parse", "refs/llmctl/dev/one") == wanted
+    else:
+        with pytest.raises(RecordError):
+            repository.git.edit_refs(edits)
+    with pytest.raises(RecordError):  # nothing says of a deletion by whom it was
+        repository.git.edit_refs([RefEdit("refs/llmctl/dev/two", wanted, "")])

@@ -223,8 +223,19 @@ class GitCommand:
         return self.line("rev-parse", "--quiet", "--verify", name, accept=(0, 1))
 
     def edit_refs(self, edits: Iterable[RefEdit]) -> None:
-        """Make all edits or none; raises ``RefMoved`` when a ref is not what was expected."""
-        self.run("update-ref", "--stdin", stdin="".join(map(_edit_line, edits)).encode())
+        """Make all edits or none; raises ``RefMoved`` when a ref is not what was expected.
+
+        A git that is ended, or whose answer is lost, may have made them: what counts is what the refs are then.
+        """
+        wanted = list(edits)
+        try:
+            self.run("update-ref", "--stdin", stdin="".join(map(_edit_line, wanted)).encode())
+        except RefMoved:
+            raise
+        except RecordError:
+            moved = [edit for edit in wanted if edit.new and edit.new != edit.old]
+            if not moved or any(self.resolve(edit.ref) != edit.new for edit in moved):
+                raise
 
 
 def _name(arguments: Sequence[str]) -> str:
