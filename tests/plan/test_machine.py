@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, Phase, event, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -294,3 +295,18 @@ def test_back_again_after_a_fault_between_the_gateway_and_the_record() -> None:
             world.converge(first.desired(), 0)
             world.apply(world.plan(second.desired()), 0, faults)
             world.converge(first.desired(), 0)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1)])
+def test_back_again_after_replicas_came_or_went_that_nobody_recorded(before: int, after: int) -> None:
+    first = App({"m": (0, False)}, {"p": 0}, {}, {"e": ("m", 256, before)}, {"r": ("p", ("e",))}, {}, {})
+    second = replace(first, endpoints={"e": ("m", 256, after)})
+    for number in range(12):
+        there = frozenset({number})
+        for faults in (Faults(dies_at=number), Faults(before=there), Faults(after=there)):
+            world = Memory()
+            world.converge(first.desired(), 0)
+            world.apply(world.plan(second.desired()), 0, faults)
+            world.converge(first.desired(), 0)
+            (there_now,) = world.providers["endpoint"].found.values()
+            assert there_now.state["replicas"]["min"] == before, (number, faults)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from llmctl.core.address import Address
 from llmctl.core.digests import Json
 from llmctl.core.kinds import Role, kind_of
-from llmctl.core.resources import Desired, Key, Recorded, RecordState, Resource
+from llmctl.core.resources import Desired, Key, Recorded, RecordState, Resource, Spec
 from llmctl.core.steps import Action
 from llmctl.live import LiveState
 from llmctl.plan.diff import field_diffs
@@ -45,6 +45,22 @@ def half_way(was: Recorded, recorded: RecordState) -> bool:
     return False
 
 
+def scaled(address: Address, revision: str, spec: Spec, live: LiveState | None) -> bool:
+    """Whether an endpoint, or one that a route uses, runs with other replicas than its recorded ``spec`` says.
+
+    An apply that ended before it was recorded left that; what the file asks for may be what is recorded still.
+    """
+    if live is None or address.kind not in ("endpoint", "route"):
+        return False
+    links = [(address.name, revision, spec)] if address.kind == "endpoint" else _links(spec)
+    found = ((live.find("endpoint", Key(name, used)), what) for name, used, what in links)
+    return any(there and there.healthy and there.state.get("replicas") != what.get("replicas") for there, what in found)
+
+
+def _links(spec: Spec) -> list[tuple[str, str, Spec]]:
+    return [(link["endpoint"], link["revision"], link["spec"]) for link in spec["chain"]]
+
+
 def changes(
     desired: Desired,
     recorded: RecordState,
@@ -61,7 +77,7 @@ def changes(
     found = []
     for address, want in desired.resources.items():
         was = compared.recorded.resources.get(address)
-        if was is None or address in compared.origins or not same(want, was) or half_way(was, compared.recorded):
+        if was is None or address in compared.origins or not same(want, was) or compared.left_half_way(was):
             found.append(_change(want, was, compared))
     for address, was in compared.recorded.resources.items():
         if address not in desired.resources:
@@ -81,6 +97,10 @@ class _Compared:
 
     def __post_init__(self) -> None:
         self.origins = {new: old for old, new in self.moves}
+
+    def left_half_way(self, was: Recorded) -> bool:
+        """Whether an apply that did not get to its end left a resource otherwise than it is recorded."""
+        return half_way(was, self.recorded) or scaled(was.address, was.revision, was.spec, self.live)
 
 
 def _deletion(address: Address, was: Recorded, compared: _Compared) -> ResourceChange:
@@ -131,6 +151,8 @@ def _followed(was: Recorded, compared: _Compared, origin: Address | None) -> tup
     """Nothing differs but names: its own, or those of what it needs."""
     if origin is not None:
         return Action.MOVE, ""
+    if scaled(was.address, was.revision, was.spec, compared.live):
+        return Action.UPDATE, "runs with other replicas than is recorded"
     return Action.UPDATE, _renames(was, compared) or "what it needs is declared otherwise"
 
 

@@ -169,9 +169,10 @@ def _adopted(desired: Desired, address: Address, live: LiveState) -> bool:
 
 def _unrecorded(recorded: RecordState, live: LiveState, wanted: frozenset[Key]) -> dict[Key, Spec]:
     reading = live.readings.get("endpoint")
-    keys = wanted - {Key(a.name, was.revision) for a, was in recorded.resources.items() if a.kind == "endpoint"}
-    found = ((key, reading.found.get(key)) for key in keys) if reading else ()
-    return {key: there.state for key, there in found if there is not None and there.healthy}
+    known = {Key(a.name, was.revision): was.spec for a, was in recorded.resources.items() if a.kind == "endpoint"}
+    found = ((key, reading.found.get(key)) for key in wanted | known.keys()) if reading else ()
+    live_ones = ((key, there) for key, there in found if there is not None and there.healthy)
+    return {key: there.state for key, there in live_ones if there.state != known.get(key)}
 
 
 def _strays(recorded: RecordState, live: LiveState, wanted: frozenset[Key]) -> tuple[Key, ...]:

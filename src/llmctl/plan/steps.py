@@ -71,7 +71,10 @@ class Builder:
     def differs(self, address: Address) -> bool:
         """Whether anything is left to record once the resource has its new name."""
         was = self.recorded.resources.get(address)
-        return was is None or not same(self.desired.resources[address], was) or half_way(was, self.recorded)
+        if was is None or not same(self.desired.resources[address], was) or half_way(was, self.recorded):
+            return True
+        change = self.changes.get(address)  # else it runs otherwise than it is recorded
+        return change is not None and change.moved_from is None and change.before == change.after
 
     def making(self, addresses: Iterable[Address]) -> tuple[str, ...]:
         """The steps that rename or make what is desired of these."""
