@@ -20,8 +20,8 @@ from tests.cli.conftest import InProcess
 from tests.cli.project import REPOSITORY, Project, until
 
 NAMES = (
-    *("python", "engine", "plug-ins", "git", "identity", "signing", "repository", "file", "variables", "permissions"),
-    *("disk", "sockets", "ports", "gateway", "clock", "locks", "pulumi"),
+    *("python", "engine", "plug-ins", "git", "identity", "signing", "repository", "remote", "file", "variables"),
+    *("permissions", "disk", "sockets", "ports", "gateway", "clock", "locks", "pulumi"),
 )
 KEY = '  hosted: {source: "openai:some", license: MIT, api_key: "${env:LLMCTL_TEST_KEY}"}\n'
 
@@ -233,3 +233,16 @@ def test_a_lock_an_interruption_and_a_clock(project: Project, here: InProcess) -
     lock.touch()
     _says(_checks(here)["locks"], "failed", f"git was interrupted and left {lock}", f"rm {lock}")
     lock.unlink()
+
+
+def test_a_remote_that_has_the_record_is_asked(project: Project, here: InProcess, tmp_path: Path) -> None:
+    assert _checks(here)["remote"]["found"] == "records are kept in this clone"
+    project.replace("dev: {target: local}", "dev: {target: local, record: {remote: hub}}")
+    _says(_checks(here)["remote"], "failed", "cannot be fetched from the git remote hub", "git remote add hub")
+    project.git("init", "-q", "--bare", str(tmp_path / "hub.git"))
+    project.git("remote", "add", "hub", str(tmp_path / "hub.git"))
+    _says(_checks(here)["remote"], "ok", "hub has no record of dev yet", "")
+    project.git("push", "-q", "hub", "HEAD:refs/heads/llmctl/dev")
+    _says(_checks(here)["remote"], "ok", "hub has the record of dev", "")
+    (tmp_path / "hub.git").rename(tmp_path / "away.git")
+    _says(_checks(here)["remote"], "failed", "cannot be fetched from the git remote hub", "git remote -v")

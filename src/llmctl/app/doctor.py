@@ -21,6 +21,7 @@ from llmctl.app.checks import Check, Level, Surroundings
 from llmctl.app.local import elsewhere, outdated
 from llmctl.app.planning import moved_port
 from llmctl.app.preflight import why_engine_cannot_load
+from llmctl.app.sharing import remotes
 from llmctl.app.signing import signing
 from llmctl.app.validate import validate
 from llmctl.app.workspace import Workspace
@@ -29,7 +30,7 @@ from llmctl.core.errors import InvalidInput, LlmctlError, RecordError
 from llmctl.core.kinds import BY_NAME
 from llmctl.providers.local.layout import Layout, check_owner
 from llmctl.providers.local.wire import free_port, holder, is_free
-from llmctl.record.git import MINIMUM, require_version
+from llmctl.record.git import MINIMUM, NO_REPOSITORY, require_version
 from llmctl.spec.messages import NONE_ADDS_IT
 from llmctl.spec.source import display_path
 
@@ -51,6 +52,7 @@ def doctor(file: str | None, environment: str | None) -> tuple[Check, ...]:
         ("identity", _identity),
         ("signing", signing),
         ("repository", _repository),
+        ("remote", remotes),
         ("file", lambda around: around.file),
         ("variables", _variables),
         ("permissions", _permissions),
@@ -173,10 +175,12 @@ def _identity(around: Surroundings) -> Check:
 
 
 def _repository(around: Surroundings) -> Check:
-    inside = around.git.line("rev-parse", "--is-inside-work-tree", accept=(0, 128))
-    if not inside and not around.workspaces:
-        return Check("repository", Level.OK, "this folder is in none; a project needs one")
-    repository = record.open_repository(around.folder)
+    try:
+        repository = record.open_repository(around.folder)
+    except RecordError as error:
+        if error.summary == NO_REPOSITORY and not around.workspaces:
+            return Check("repository", Level.OK, "this folder is in none; a project needs one")
+        raise
     for workspace in around.workspaces:
         repository.require_not_checked_out(workspace.environment.name)
     git = repository.git

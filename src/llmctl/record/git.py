@@ -65,8 +65,9 @@ _OPTIONS = (
     "-c", "log.showSignature=false",
 )  # fmt: skip
 
+NO_REPOSITORY = "this folder is not in a git repository"
 _HINTS: tuple[tuple[str, str, str], ...] = (
-    (r"not a git repository", "this folder is not in a git repository", "Run `git init` in the project's folder."),
+    (r"not a git repository", NO_REPOSITORY, "Run `git init` in the project's folder."),
     (
         r"cannot use bare repository",
         "this folder poses as a git repository of its own, and could bring settings that run programs",
