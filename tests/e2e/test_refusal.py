@@ -121,7 +121,8 @@ def _is_recorded(project: Project, serial: int, refused: str) -> None:
     assert (entry["serial"], entry["outcome"]) == (serial, "failed")
     assert entry["resources"] == [] or not _specs_changed(project), "the record's resources did not change in effect"
     detail = project.ok("audit", "show", str(serial), "--json").json()
-    (evidence,) = detail["evidence"]
+    (gate,) = detail["gates"]
+    evidence = gate["evidence"]
     assert evidence["route_revision"] == refused
     assert evidence["verdict"] == "FAIL"
     assert evidence["failing"]

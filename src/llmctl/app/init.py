@@ -18,7 +18,7 @@ from llmctl.core.address import NAME
 from llmctl.core.diagnostics import Diagnostic
 from llmctl.core.errors import InvalidInput, LlmctlError, RecordError
 from llmctl.core.files import write_atomic
-from llmctl.record.git import GitCommand, require_version
+from llmctl.record.git import NO_REPOSITORY, GitCommand
 
 #: The environment that the starter's ``llmops.yaml`` declares.
 ENVIRONMENT = "dev"
@@ -149,13 +149,13 @@ def _ignoring(file: Path) -> bytes | None:
 
 def _in_repository(folder: Path) -> bool:
     """Whether the folder lies in a git repository. Raises ``RecordError`` for one that cannot be used."""
-    git = GitCommand(folder)
-    require_version(git)
-    inside = git.line("rev-parse", "--is-inside-work-tree", accept=(0, 128))
-    if inside or any((p / ".git").exists() for p in (folder, *folder.parents)):
+    try:
         record.open_repository(folder)
-        return True
-    return False
+    except RecordError as error:
+        if error.summary == NO_REPOSITORY and not any((p / ".git").exists() for p in (folder, *folder.parents)):
+            return False
+        raise
+    return True
 
 
 def _refuse_recorded(folder: Path) -> None:
