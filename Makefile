@@ -12,7 +12,7 @@ DEMO_IDENTITY = $(shell git var GIT_AUTHOR_IDENT >/dev/null 2>&1 && git var GIT_
 	GIT_AUTHOR_NAME=demo GIT_AUTHOR_EMAIL=demo@example.invalid \
 	GIT_COMMITTER_NAME=demo GIT_COMMITTER_EMAIL=demo@example.invalid)
 
-.PHONY: demo demo-stop test faults lint format bench bench-scale docs docs-pages clean
+.PHONY: demo demo-stop test faults lint format bench bench-record bench-scale docs docs-pages clean
 
 demo: $(VENV)/.installed  ## apply the example to this machine, ask it, show the audit log
 	@echo '$$ llmctl apply --yes -f examples/llmops.yaml'
@@ -57,6 +57,11 @@ bench: $(VENV)/.installed-test  ## the measurements of docs/benchmarks.md
 	@$(BIN)/python benchmarks/startup.py
 	@$(BIN)/python benchmarks/gate_runner.py
 	@$(BIN)/python benchmarks/gateway_swaps.py
+
+bench-record: $(VENV)/.installed-test  ## … of writing, asking and verifying a record of 10,000 commits
+	@$(BIN)/python benchmarks/record.py
+	@$(BIN)/python benchmarks/audit.py
+	@$(BIN)/python benchmarks/verify.py
 
 bench-scale: $(VENV)/.installed-test  ## … of many prompts, beside terraform where it is installed: half an hour
 	@$(BIN)/python benchmarks/scale.py
