@@ -20,8 +20,19 @@ from llmctl.record.objects import list_files
 from tests.record.helpers import BRANCH, ENV, apply, git, put, recorded
 
 
+BEFORE: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _others_are_not_counted() -> None:
+    """A repository of another module that something still refers to keeps its git."""
+    BEFORE.clear()
+    BEFORE.update(process.pid for process in psutil.Process().children())
+
+
 def gits() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if p.name() == "git"]
+    """The gits that this test has started and that run."""
+    return [p for p in psutil.Process().children() if p.name() == "git" and p.pid not in BEFORE]
 
 
 def shim(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
