@@ -19,7 +19,6 @@ from llmctl.record.git import GitCommand
 from llmctl.record.objects import list_files
 from tests.record.helpers import BRANCH, ENV, apply, git, put, recorded
 
-
 BEFORE: set[int] = set()
 
 
