@@ -6,6 +6,7 @@ import pytest
 
 from llmctl.record import Repository, open_repository
 from tests.record.helpers import make_repository
+from tests.record.remotes import clone, make_remote
 
 
 @pytest.fixture(autouse=True)
@@ -26,3 +27,18 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def repository(folder: Path) -> Repository:
     return open_repository(folder)
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    return make_remote(tmp_path)
+
+
+@pytest.fixture
+def ann(bare: Path) -> Repository:
+    return clone(bare, "ann")
+
+
+@pytest.fixture
+def bob(bare: Path) -> Repository:
+    return clone(bare, "bob")

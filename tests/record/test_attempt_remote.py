@@ -21,12 +21,10 @@ from tests.record.remotes import (
     apply,
     attempt_ref,
     begin,
-    clone,
     finish,
     head,
     journal,
     lose_answers,
-    make_remote,
     on_remote,
     refuse,
     remote_refs,
@@ -34,21 +32,6 @@ from tests.record.remotes import (
     sync,
 )
 from tests.record.test_lock import eventually
-
-
-@pytest.fixture
-def bare(tmp_path: Path) -> Path:
-    return make_remote(tmp_path)
-
-
-@pytest.fixture
-def ann(bare: Path) -> Repository:
-    return clone(bare, "ann")
-
-
-@pytest.fixture
-def bob(bare: Path) -> Repository:
-    return clone(bare, "bob")
 
 
 def test_an_intent_is_on_the_remote_before_its_effect(ann: Repository, bare: Path) -> None:

@@ -22,26 +22,11 @@ from llmctl.record.git import Answer, GitCommand
 from llmctl.record.lock import REMOTE_LEASE_S, REMOTE_RENEW_S, SKEW_S
 from llmctl.record.objects import utc
 from tests.record.helpers import ENV, git, put, recorded
-from tests.record.remotes import LOCK, Line, apply, begin, clone, lose_answers, make_remote, refuse, remote_refs
+from tests.record.remotes import LOCK, Line, apply, begin, lose_answers, refuse, remote_refs
 from tests.record.test_lock import RACE, eventually
 
 ROUNDS = int(os.environ.get("LLMCTL_RACES", "40"))
 RACE_ON_REMOTE = RACE.replace("sys.argv[1])", 'sys.argv[1]), remote="origin"')
-
-
-@pytest.fixture
-def bare(tmp_path: Path) -> Path:
-    return make_remote(tmp_path)
-
-
-@pytest.fixture
-def ann(bare: Path) -> Repository:
-    return clone(bare, "ann")
-
-
-@pytest.fixture
-def bob(bare: Path) -> Repository:
-    return clone(bare, "bob")
 
 
 def said(bare: Path) -> dict[str, Any]:

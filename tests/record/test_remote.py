@@ -15,26 +15,11 @@ from llmctl.record.git import RefEdit
 from llmctl.record.remote import RemoteMoved
 from tests.record.helpers import BRANCH, ENV, git, put, recorded, users_view
 from tests.record.helpers import apply as apply_here
-from tests.record.remotes import Line, apply, clone, head, lose_answers, make_remote, refuse, remote_refs, sync
+from tests.record.remotes import Line, apply, clone, head, lose_answers, refuse, remote_refs, sync
 
 TRACKING = f"refs/remotes/origin/llmctl/{ENV}"
 SIDE = f"refs/llmctl/{ENV}/note"
 CANARY = "ghp-canary-9a8b7c6d"
-
-
-@pytest.fixture
-def bare(tmp_path: Path) -> Path:
-    return make_remote(tmp_path)
-
-
-@pytest.fixture
-def ann(bare: Path) -> Repository:
-    return clone(bare, "ann")
-
-
-@pytest.fixture
-def bob(bare: Path) -> Repository:
-    return clone(bare, "bob")
 
 
 def note(repository: Repository, text: str) -> str:
