@@ -21,6 +21,8 @@ import scipy.stats  # noqa: F401
 
 import llmctl.app.audit
 import llmctl.app.planning
+import llmctl.app.status
+import llmctl.app.validate
 import llmctl.cli
 import llmctl.cli.commands.apply
 import llmctl.cli.commands.audit
@@ -29,6 +31,10 @@ import llmctl.cli.commands.plan
 import llmctl.cli.commands.rollback
 import llmctl.cli.commands.status
 import llmctl.cli.running
+import llmctl.cli.views.audit
+import llmctl.cli.views.status
+import llmctl.cli.views.verification
+import llmctl.spec.document
 from llmctl.core.digests import Json
 from tests.faults import plants
 from tests.faults.audited import cross_check
