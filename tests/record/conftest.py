@@ -1,22 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llmctl.record import Repository, open_repository
-from tests.record.helpers import make_repository
+from tests.record.helpers import ENV, git, make_repository
 from tests.record.remotes import clone, make_remote
+from tests.record.signed_record import Case, make_case
 
 
 @pytest.fixture(autouse=True)
 def _own_git_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The machine's git settings and identity do not reach the tests."""
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "no-gitconfig"))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    _alone(monkeypatch, tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("EMAIL", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -42,3 +41,29 @@ def ann(bare: Path) -> Repository:
 @pytest.fixture
 def bob(bare: Path) -> Repository:
     return clone(bare, "bob")
+
+
+@pytest.fixture(scope="session")
+def _signed_record(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    with pytest.MonkeyPatch.context() as patch:
+        _alone(patch, tmp_path_factory.getbasetemp())
+        return make_case(tmp_path_factory.mktemp("tampering"))
+
+
+@pytest.fixture
+def case(_signed_record: Case, tmp_path: Path) -> Case:
+    """The record in a plain clone, as the one has who tampers with it."""
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", "--no-local", str(_signed_record.folder), str(clone))
+    git(clone, "branch", "-q", f"llmctl/{ENV}", f"origin/llmctl/{ENV}")
+    git(clone, "remote", "remove", "origin")
+    git(clone, "config", "user.name", "Mallory")
+    git(clone, "config", "user.email", "mallory@example.org")
+    return replace(_signed_record, folder=clone)
+
+
+def _alone(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    patch.setenv("GIT_CONFIG_GLOBAL", str(folder / "no-gitconfig"))
+    patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in ("EMAIL", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
+        patch.delenv(name, raising=False)

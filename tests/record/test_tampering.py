@@ -2,174 +2,35 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from llmctl.core.decisions import Approval, BreakGlass, PromotionProof
 from llmctl.core.digests import Json, pretty_json
-from llmctl.core.protocols import Change
-from llmctl.record import Verification, open_repository, verify
+from llmctl.record import open_repository, verify
 from llmctl.record.layout import evidence_path
-from llmctl.record.objects import utc
-from llmctl.record.signatures import split
 from llmctl.record.signers import Signers
 from llmctl.record.verifying.signing import Demand
-from tests.record.forging import Edit, Forged, at, forge, read, signed, with_signature
-from tests.record.helpers import BRANCH, ENV, begin, evidence, git, judge, make_repository, prove, put, recorded
-from tests.record.signing_keys import Key, sign_with, ssh_key
-
-ANN, BOB, DORA = "ann@example.org", "bob@example.org", "dora@example.org"
-PLAN = "sha256:" + "a" * 64
-PROVEN = evidence()
-EVIDENCE = evidence_path(PROVEN)
-FORGED = evidence(threshold=0.99)
-TOKEN = "ghp_" + "0123456789abcdefghijABCDEFGHIJ012345"
-
-
-@dataclass
-class Case:
-    """A project with a signed record, and everybody's keys. Ann applies, Bob approves, Dora's key is revoked."""
-
-    folder: Path
-    keys: dict[str, Key]
-    allowed: Path
-    revoked: Path
-
-    def check(self, expect_head: str | None = None, *, since: int = 0, known: bool = True) -> Verification:
-        repository = open_repository(self.folder)
-        signers = Signers.load(repository, self.allowed, self.revoked) if known else Signers()
-        demand = Demand(signers, unsigned=known, since=since)
-        return verify(repository, ENV, expect_head=expect_head, judge=judge, demand=demand)
-
-    def said(self, result: Verification) -> list[tuple[str, str, str]]:
-        """Subject, reason and anchor of each finding."""
-        subject = {"": ""}
-        for finding in result.findings:
-            if finding.commit not in subject:
-                subject[finding.commit] = git(self.folder, "log", "-1", "--format=%s", finding.commit)
-        return [(subject[f.commit], f.reason, f.anchor) for f in result.findings]
-
-    @property
-    def head(self) -> str:
-        return git(self.folder, "rev-parse", BRANCH)
-
-
-def approval(
-    case: Case, who: str, key: str, plan: str = PLAN, *, environment: str = ENV, hours: float = 24, author: str = ""
-) -> Approval:
-    """What `llmctl approve` makes, by anybody's key and of anything."""
-    now = datetime.now(UTC).replace(microsecond=0)
-    expires = utc(now + timedelta(hours=hours))
-    person = f"{author or who} <{author or who}> {int(now.timestamp())} +0000"
-    tree = git(case.folder, "hash-object", "-t", "tree", "-w", "--stdin")
-    trailers = {"Approves": plan, "Environment": environment, "Project": "acme", "Expires": expires}
-    lines = [f"tree {tree}", f"author {person}", f"committer {person}", "", "Approve", ""]
-    lines += [f"Llmctl-{name}: {text}" for name, text in trailers.items()]
-    payload = ("\n".join(lines) + "\n").encode()
-    made = with_signature(payload, signed(payload, case.keys[key]), open_repository(case.folder).algorithm)
-    return Approval(who, _fingerprint(case.keys[key]), plan, utc(now), expires, made.decode())
-
-
-def _fingerprint(key: Key) -> str:
-    shown = subprocess.run(["ssh-keygen", "-l", "-f", f"{key.path}.pub"], capture_output=True, check=True)
-    return shown.stdout.decode().split()[1]
-
-
-PROOF = PromotionProof(
-    "staging",
-    "c" * 40,
-    7,
-    "unanchored",
-    {"route.support": {"serial": 7, "revision": "1" * 16, "artifacts": [], "evidence": []}},
+from tests.record.forging import Edit, Forged, at, forge, read
+from tests.record.helpers import BRANCH, ENV, begin, git, judge
+from tests.record.signed_record import (
+    ANN,
+    BOB,
+    DORA,
+    EVIDENCE,
+    FORGED,
+    PROVEN,
+    TOKEN,
+    Case,
+    both,
+    fingerprint,
+    make_case,
+    since,
+    text,
+    without,
 )
-
-
-def make_record(case: Case) -> None:
-    """Seven entries: two changes and evidence; approved; failed; break-glass; what puts it right; promoted; cleared."""
-    repository = open_repository(case.folder)
-
-    def entry(subject: str, *changes: Change, outcome: str = "applied", action: str = "apply", **more: Json) -> None:
-        attempt = begin(repository, fence=1, action=action)  # type: ignore[arg-type]
-        for change in changes:
-            attempt.commit(change)
-        decisions = {"action": action, **more.pop("decisions", {})}
-        attempt.close(outcome, subject=subject, decisions=decisions, rejections=(), **more)  # type: ignore[arg-type]
-
-    given = [approval(case, BOB, "bob")]
-    glass = BreakGlass(4, "site is down", f"Ann Example <{ANN}>", "2026-10-01T00:00:00Z", (), 1)
-    entry("One", put(recorded("prompt.answer")), prove(PROVEN), put(recorded("route.support")))
-    entry(
-        "Two",
-        put(recorded("prompt.answer", "two", 2)),
-        decisions={"approvals": {"required": 1, "declared": 1, "given": [a.to_json() for a in given]}},
-        trailers=[("Approval", f"{a.signer} {a.key}") for a in given],
-    )
-    entry("Three", outcome="failed")
-    entry(
-        "Four",
-        Change("break-glass: site is down", trailers=[("Break-Glass", "site is down")]),
-        put(recorded("prompt.answer", "four", 3)),
-        decisions={"approvals": {"required": 1, "declared": 1, "given": []}, "break_glass": glass.to_json()},
-        trailers=[("Break-Glass", "site is down")],
-        break_glass=(glass,),
-    )
-    more = approval(case, BOB, "bob")
-    entry(
-        "Five",
-        put(recorded("model.m")),
-        decisions={"approvals": {"required": 1, "declared": 0, "given": [more.to_json()]}, "reconciles": [4]},
-        trailers=[("Approval", f"{more.signer} {more.key}"), ("Reconciles", "4")],
-    )
-    entry("Six", put(recorded("route.support", "six", 2)), decisions={"promotion": PROOF.to_json()})
-    entry("Seven", Change("Clear away", removes=[EVIDENCE]), action="gc")
-
-
-def make_case(folder: Path, algorithm: str = "sha1", *, sign: bool = True) -> Case:
-    project = folder / "project"
-    project.mkdir(parents=True)
-    git(project, "init", "-q", f"--object-format={algorithm}", "-b", "main")
-    make_repository(project)
-    keys = {name: ssh_key(folder, name) for name in ("ann", "bob", "carl", "dora", "eve")}
-    allowed, revoked = folder / "allowed", folder / "revoked"
-    lines = [keys["ann"].allowed(ANN), keys["bob"].allowed(BOB), keys["dora"].allowed(DORA)]
-    allowed.write_text("".join(lines) + keys["eve"].allowed("eve@example.org", 'valid-before="20200101"'))
-    revoked.write_text(keys["dora"].line + "\n")
-    case = Case(project, keys, allowed, revoked)
-    if sign:
-        sign_with(project, keys["ann"])
-    make_record(case)
-    return case
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    with pytest.MonkeyPatch.context() as patch:
-        _alone(patch, tmp_path_factory.getbasetemp())
-        return make_case(tmp_path_factory.mktemp("tampering"))
-
-
-def _alone(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    patch.setenv("GIT_CONFIG_GLOBAL", str(folder / "no-gitconfig"))
-    patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    for name in ("EMAIL", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
-        patch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def case(made: Case, tmp_path: Path) -> Case:
-    """The record in a plain clone, as the one has who tampers with it."""
-    clone = tmp_path / "clone"
-    git(tmp_path, "clone", "-q", "--no-local", str(made.folder), str(clone))
-    git(clone, "branch", "-q", f"llmctl/{ENV}", f"origin/llmctl/{ENV}")
-    git(clone, "remote", "remove", "origin")
-    git(clone, "config", "user.name", "Mallory")
-    git(clone, "config", "user.email", "mallory@example.org")
-    return replace(made, folder=clone)
+from tests.record.signing_keys import sign_with
 
 
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
@@ -197,44 +58,10 @@ def test_the_untouched_record_is_green(tmp_path: Path, algorithm: str, sign: boo
 def test_without_anybodys_word_signatures_are_noted(case: Case) -> None:
     result = case.check(known=False)
     assert (result.ok, result.anchor, result.signers) == (True, "unanchored", "")
-    assert (result.signatures, result.key) == ({"good": 17}, _fingerprint(case.keys["ann"]))
+    assert (result.signatures, result.key) == ({"good": 17}, fingerprint(case.keys["ann"]))
 
 
 # -- the table: what is done, to which commit, what is said of it ----------------------------------
-
-
-def since(path: str, change: Callable[[Forged], None]) -> Edit:
-    def edit(old: Forged) -> None:
-        if path in old.files:
-            change(old)
-
-    return edit
-
-
-def text(old: str, new: str) -> Edit:
-    def edit(forged: Forged) -> None:
-        forged.message = forged.message.replace(old, new)
-
-    return edit
-
-
-def without(trailer: str) -> Callable[[Forged], None]:
-    def edit(old: Forged) -> None:
-        old.message = "\n".join(line for line in old.message.split("\n") if not line.startswith(f"Llmctl-{trailer}:"))
-
-    return edit
-
-
-def both(*edits: Edit) -> Edit:
-    def edit(old: Forged) -> None:
-        for each in edits:
-            each(old)
-
-    return edit
-
-
-def edit_json(path: str, change: Callable[[Json], None]) -> Edit:
-    return since(path, lambda old: old.edit(path, change))
 
 
 def threshold_with_all_names_made_to_fit(old: Forged) -> None:
@@ -465,7 +292,7 @@ def test_history_rewritten_from_a_point(case: Case, who: str, reason: str) -> No
     key = case.keys.get(who)
     new = forge(case.folder, at("Six", text("ci-42", "ci-43")), key, stale=who == "stale")
     changed = [new[name] for name in new if new[name] != name]
-    wanted = reason.replace("KEY", _fingerprint(key) if key else "")
+    wanted = reason.replace("KEY", fingerprint(key) if key else "")
     assert case.said(case.check()) == [(s, wanted, "unanchored") for s in ("Six", "Clear away", "Seven")]
     assert len(changed) == 3
     before = git(case.folder, "rev-parse", f"{BRANCH}~2")
@@ -517,84 +344,3 @@ def test_a_record_that_began_unsigned_is_signed_from_a_serial_on(tmp_path: Path)
     result = case.check(since=8)
     assert (result.ok, result.anchor) == (True, f"signed by {ANN}")
     assert not case.check(since=7).ok
-
-
-# -- approvals -------------------------------------------------------------------------------------
-
-
-def approved_by(*given: Approval, required: int = 1) -> Edit:
-    """Entry two with other approvals, everything else fitting."""
-
-    def edit(old: Forged) -> None:
-        section = {"required": required, "declared": 1, "given": [a.to_json() for a in given]}
-        if "decisions/2.json" in old.files:
-            old.edit("decisions/2.json", lambda d: d.update(approvals=section))
-        if old.subject == "Two":
-            without("Approval")(old)
-            old.message += "".join(f"Llmctl-Approval: {a.signer} {a.key}\n" for a in given)
-
-    return edit
-
-
-def _unsigned(found: Approval) -> Approval:
-    return replace(found, signed=split(found.signed.encode(), "sha1")[0].decode())
-
-
-APPROVALS: dict[str, tuple[Callable[[Case], list[Approval]], str]] = {
-    "by the actor": (lambda c: [approval(c, ANN, "ann")], f"the approval of {ANN} is the actor's own"),
-    "by the actor with another's key": (
-        lambda c: [approval(c, BOB, "bob", author=ANN)],
-        f"the approval of {BOB} is the actor's own",
-    ),
-    "for another plan": (
-        lambda c: [replace(approval(c, BOB, "bob", "sha256:" + "b" * 64), plan=PLAN)],
-        f"the approval of {BOB} is for another plan",
-    ),
-    "for another environment": (
-        lambda c: [approval(c, BOB, "bob", environment="prod")],
-        f"the approval of {BOB} is for another environment",
-    ),
-    "expired": (lambda c: [approval(c, BOB, "bob", hours=-1)], f"the approval of {BOB} had expired when the plan"),
-    "told to hold for longer": (
-        lambda c: [replace(approval(c, BOB, "bob"), expires="2099-01-01T00:00:00Z")],
-        f"the approval of {BOB} says something else than what was signed",
-    ),
-    "by a stranger": (lambda c: [approval(c, BOB, "carl")], f"the approval of {BOB} is signed by a stranger"),
-    "by a revoked key": (lambda c: [approval(c, DORA, "dora")], f"the approval of {DORA} is signed with a key that is"),
-    "by a key out of time": (lambda c: [approval(c, "eve@example.org", "eve")], "signed with a key that did not count"),
-    "with a bad signature": (
-        lambda c: [replace(f := approval(c, BOB, "bob"), signed=f.signed.replace("Approve\n", "Approved\n"))],
-        f"the approval of {BOB} has a bad signature",
-    ),
-    "not signed": (lambda c: [_unsigned(approval(c, BOB, "bob"))], f"the approval of {BOB} is not signed"),
-    "in another's name": (
-        lambda c: [replace(approval(c, BOB, "bob"), signer=DORA)],
-        f"the approval of {DORA} is not theirs",
-    ),
-    "nonsense": (lambda c: [replace(approval(c, BOB, "bob"), signed="\x00 nothing")], "is not signed"),
-}
-
-
-@pytest.mark.parametrize("name", APPROVALS)
-def test_an_approval_that_is_none(case: Case, name: str) -> None:
-    make, reason = APPROVALS[name]
-    forge(case.folder, approved_by(*make(case)), case.keys["ann"])
-    said = case.said(case.check())
-    assert any(subject == "Two" and reason in what for subject, what, _ in said), said
-    assert ("Two", "was applied with 0 of 1 approvals", f"signed by {ANN}") in said
-    assert {anchor for *_, anchor in said} == {f"signed by {ANN}"}
-
-
-def test_one_person_approves_once(case: Case) -> None:
-    given = [approval(case, BOB, "bob"), approval(case, BOB, "bob", hours=48)]
-    forge(case.folder, approved_by(*given, required=2), case.keys["ann"])
-    assert case.said(case.check()) == [("Two", "was applied with 1 of 2 approvals", f"signed by {ANN}")]
-
-
-@pytest.mark.parametrize(
-    "section", [3, [], {"given": []}, {"required": "x", "given": []}, {"required": 1, "given": [7]}]
-)
-def test_approvals_that_cannot_be_read(case: Case, section: Json) -> None:
-    edit = edit_json("decisions/6.json", lambda d: d.update(approvals=section))
-    forge(case.folder, edit, case.keys["ann"])
-    assert ("Six", "its approvals cannot be read", f"signed by {ANN}") in case.said(case.check())

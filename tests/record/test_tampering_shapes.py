@@ -12,10 +12,8 @@ from llmctl.record.objects import utc
 from llmctl.record.signatures import split
 from tests.record.forging import Forged, at, forge, read, signed, with_signature, write
 from tests.record.helpers import BRANCH, ENV, git
+from tests.record.signed_record import BOB, PLAN, Case, approval, approved_by, text
 from tests.record.signing_keys import put_commit, raw
-from tests.record.test_tampering import BOB, PLAN, Case, approval, approved_by, text
-from tests.record.test_tampering import case as case  # a fixture
-from tests.record.test_tampering import made as made  # another
 
 NOTHING = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # the empty folder
 EMPTY = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # the empty file
