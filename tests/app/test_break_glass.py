@@ -25,8 +25,7 @@ from llmctl.core.resources import Desired, Recorded, Resource
 from llmctl.core.steps import RunGate
 from llmctl.plan import Plan, build_plan, skippable, skipped
 from llmctl.record import Attempt, Lock, value
-from tests.app.test_approvals import World as People
-from tests.app.test_approvals import world as world  # a fixture
+from tests.app.approving import World as People
 from tests.plan.applications import applications, renames
 from tests.plan.builders import application, desired, live, recorded
 from tests.plan.world import EXAMPLES, Faults, World, applied, told, well_formed
