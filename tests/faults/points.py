@@ -32,6 +32,8 @@ Error = Callable[[str], Exception]
 MODES = ("kill-before", "kill-after", "raise", "lost", "passing", "hang-before", "hang-after")
 SAID = "fault put in by the harness"
 
+_BEFORE = ("kill-before", "raise", "hang-before")
+
 _OTHERS_GO_ON = ("process", "connect", "send", "signal")
 
 GRACE_S = 0.2  # a caller with a deadline gives up what hangs so long after it
@@ -163,9 +165,11 @@ class Watch:
             self._before(mode, error)
             try:
                 result = call()
-            except OSError as error_of_call:
-                if not isinstance(error_of_call, BlockingIOError):  # which says that it is under way
-                    self._had_none(point)
+            except BlockingIOError:  # it is under way
+                self._after(mode, error, passing or error)
+                raise
+            except OSError:
+                self._had_none(point)
                 raise
             if mode in ("lost", "passing"):
                 _let_go(result)
@@ -196,10 +200,11 @@ class Watch:
             self.points.append(found)
             if self.fault is None or self.fault.point != found.name:
                 return found, ""
-        self.met()
         return found, self.fault.mode
 
     def _before(self, mode: str, error: Error) -> None:
+        if mode in _BEFORE:
+            self.met()
         if mode == "kill-before":
             self._die()
         elif mode == "raise":
@@ -208,6 +213,8 @@ class Watch:
             self._hang()
 
     def _after(self, mode: str, error: Error, passing: Error) -> None:
+        if mode and mode not in _BEFORE:
+            self.met()
         if mode == "kill-after":
             self._die()
         elif mode == "lost":
