@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from http.client import HTTPConnection, HTTPException
+from itertools import count
 from pathlib import Path
 from threading import Event
 
@@ -19,9 +20,11 @@ from llmctl.core.digests import Json
 from llmctl.core.errors import Interrupted, ProviderError
 from llmctl.core.protocols import HasLogs, Provider
 from llmctl.core.resources import Key, Live
-from llmctl.providers.local import LocalTarget, ProcessState
+from llmctl.providers.local import LocalTarget, ProcessState, probes
 from llmctl.providers.local.launch import EndpointFile
-from llmctl.providers.local.wire import local_request
+from llmctl.providers.local.layout import Layout
+from llmctl.providers.local.supervisor import State, Supervisor
+from llmctl.providers.local.wire import NoAnswer, Reply, local_request
 from tests.providers.conftest import endpoint_spec, model_spec, new_op, processes_of, until
 
 KEY = Key("support", "a" * 16)
@@ -105,6 +108,27 @@ def busy(provider: Provider[Json], spec: Json) -> Iterator[tuple[Live[Json], lis
         asked = [pool.submit(_ask, url) for _ in range(8)]
         assert until(lambda: _queued(url) >= 5)
         yield two, asked
+
+
+@pytest.mark.parametrize("lost", range(1, 5))
+def test_an_answer_that_is_lost_is_no_reason_to_end_an_engine_that_serves(
+    clean: LocalTarget, provider: Provider[Json], spec: Json, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    one = provider.create(new_op(), KEY, _of(spec, 1))
+    manager = Supervisor(Layout(clean.state_folder))
+    assert until(lambda: [m.state for m in manager.all().values() if m.pid == one.outputs["pid"]] == [State.RUNNING])
+    questions = count(1)
+
+    def answered(port: int, method: str, url: str, *, timeout_s: float) -> Reply:
+        reply = local_request(port, method, url, timeout_s=timeout_s)
+        if url == "/v1/models" and next(questions) == lost:
+            raise NoAnswer("connection reset by peer")
+        return reply
+
+    monkeypatch.setattr(probes, "local_request", answered)
+    two = provider.update(new_op(), KEY, one, _of(spec, 2))
+    assert next(questions) > lost
+    assert (two.healthy, len(_pids(two)), _pids(two)[0]) == (True, 2, _pids(one)[0])
 
 
 def test_each_replica_is_a_process_with_a_port_and_a_log_of_its_own(

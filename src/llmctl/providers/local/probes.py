@@ -74,12 +74,18 @@ class Probes:
         self._supervisor = supervisor
 
     def verdicts(self, endpoint: EndpointFile, managed: Mapping[str, Managed]) -> list[Verdict]:
-        """One a replica, then one a process that is too many. What is just starting is waited for shortly."""
-        until = time.monotonic() + _GRACE_S
+        """One a replica, then one a process that is too many. What is just starting is waited for shortly.
+
+        What runs and does not answer is asked once more: whoever is told of trouble starts it anew, and an answer
+        that was lost is no reason to end an engine that serves.
+        """
+        until, is_first = time.monotonic() + _GRACE_S, True
         while True:
             found = [self._judge(endpoint, replica, managed) for replica in range(1, len(endpoint.ports) + 1)]
-            starting = [v for v in found if v.trouble and v.may_pass and managed[v.program].state is State.STARTING]
-            if not starting or time.monotonic() > until:
+            states = [managed[v.program].state for v in found if v.may_pass]
+            wait = State.STARTING in states or (State.RUNNING in states and is_first)
+            is_first = False
+            if not wait or time.monotonic() > until:
                 surplus = [m for m in surplus_programs(endpoint, managed) if m.pid]
                 return [*found, *(Verdict(m.name, m.pid, 0, f"pid {m.pid} is one too many") for m in surplus)]
             time.sleep(_POLL_S)
