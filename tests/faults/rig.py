@@ -122,9 +122,14 @@ class Rig:
         return run
 
     def serial(self) -> int:
-        """Of the last entry of the record, 0 when there is none."""
-        log = self.run("audit", "log", "--json", "-n", "1")
-        return int(json.loads(log.out)["entries"][0]["serial"]) if log.code == 0 else 0
+        """Of the last entry of the record, 0 when there is none; with a remote, of the one that is further."""
+        places = [".git", str(self.origin)] if self.origin.exists() else [".git"]
+        return max(self._serial(place) for place in places)
+
+    def _serial(self, place: str) -> int:
+        command = ["git", f"--git-dir={place}", "show", "refs/heads/llmctl/dev:state.json"]
+        shown = subprocess.run(command, cwd=self.project.root, capture_output=True, check=False)
+        return int(json.loads(shown.stdout)["serial"]) if shown.returncode == 0 else 0
 
     def want(self, **changes: Json) -> None:
         """Have the file say so."""

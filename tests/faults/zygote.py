@@ -7,6 +7,7 @@ when it ends by itself. ``plant`` names a defect of ``plants.py`` that llmctl is
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -47,6 +48,7 @@ _POLL_S = 0.005
 
 def serve() -> None:
     """Answer commands until standard input ends."""
+    gc.freeze()  # what is imported never goes: no fork has to look at it, or copy it
     with tempfile.TemporaryDirectory() as folder:
         for line in sys.stdin:
             print(json.dumps(_answer(Path(folder), json.loads(line))), flush=True)
