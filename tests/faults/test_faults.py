@@ -107,6 +107,15 @@ def test_it_notices_what_must_not_be(seen: dict[str, Found], rig: Rig, plant: st
     assert any(what in loss for loss in trial.losses), trial.losses
 
 
+def test_what_a_failed_write_left_goes_also_where_nothing_is_to_do_any_more(seen: dict[str, Found], rig: Rig) -> None:
+    points = seen["replace"].points
+    name = next(
+        p.name for p in points if p.name.startswith("retire:endpoint") and "> open" in p.name and ".tmp" in p.name
+    )
+    trial = try_fault(rig, OPERATIONS["replace"], Fault(name, "lost"), points)
+    assert (trial.met, trial.losses) == (True, [])
+
+
 def test_a_point_that_is_not_met_is_not_counted(rig: Rig) -> None:
     trial = try_fault(rig, OPERATIONS["prompt"], Fault("no such point #1", "raise"), ())
     assert not trial.met

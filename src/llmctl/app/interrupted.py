@@ -16,13 +16,14 @@ from llmctl.record.approvals import remove_approvals
 def close_interrupted(workspace: Workspace, held: HeldLock, notice: Callable[[str], None]) -> None:
     """Close an open attempt, if there is one, as interrupted; ``notice`` is told which. Call it with the lock held.
 
-    One that was over, and was only not recorded, is closed as what it was.
+    One that was over, and was only not recorded, is closed as what it was. What a command left half written is
+    cleared away even where none is open: a write that failed may be over once its effect is seen to hold.
     """
+    workspace.target.sweep()
     found = find_interrupted(workspace.repository, workspace.environment.name, dropped=notice)
     if found is None:
         return
     notice(found.describe())
-    workspace.target.sweep()
     state = workspace.reader.state()
     attempt = found.recover(held.fence, held)
     if ended := found.closing:
