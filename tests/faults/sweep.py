@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from threading import Event, Lock
 
@@ -21,6 +21,8 @@ from tests.faults.rig import Rig
 from tests.faults.trial import Trial, discover, try_fault, unannounced
 
 Say = Callable[[str], None]
+
+_IN_A_PROJECT = 40  # trials: after each of them all of the record is verified, and it grows
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,16 +176,17 @@ def _until(stop: Event, faults: Sequence[Fault]) -> Iterator[Fault]:
 
 def _work(results: Results, operation: Operation, seen: Found, faults: Iterator[Fault], say: Say) -> None:
     while fault := next(faults, None):
+        more = islice(faults, _IN_A_PROJECT - 1)
         with Rig.made() as rig:
-            for one in _until_lost(rig, operation, seen, chain([fault], faults), results, say):
+            for one in _until_lost(rig, operation, seen, chain([fault], more), results):
                 say(one)
 
 
 def _until_lost(
-    rig: Rig, operation: Operation, seen: Found, faults: Iterator[Fault], results: Results, say: Say
+    rig: Rig, operation: Operation, seen: Found, faults: Iterator[Fault], results: Results
 ) -> Iterator[str]:
     """Trials in one project, until one leaves it in a state that nobody knows."""
-    for count, fault in enumerate(faults):
+    for fault in faults:
         begun = time.monotonic()
         try:
             for _ in range(1 + 2 * (fault.point in seen.unstable)):
@@ -196,5 +199,4 @@ def _until_lost(
         if trial.losses:
             yield f"LOSS {operation.name} {fault.mode} {fault.point}\n    " + "\n    ".join(trial.losses)
             return
-        if count % 50 == 49:
-            say(f"{operation.name}: {count + 1} of about {len(seen.points)}")
+    yield f"{operation.name}: now at {fault.point}"

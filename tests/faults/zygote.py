@@ -37,6 +37,7 @@ import llmctl.cli.views.status
 import llmctl.cli.views.verification
 import llmctl.spec.document
 from llmctl.core.digests import Json
+from llmctl.spec.models import Shape
 from tests.faults import plants
 from tests.faults.audited import cross_check
 from tests.faults.boundaries import put_points
@@ -48,10 +49,18 @@ _POLL_S = 0.005
 
 def serve() -> None:
     """Answer commands until standard input ends."""
+    _build(Shape)
     gc.freeze()  # what is imported never goes: no fork has to look at it, or copy it
     with tempfile.TemporaryDirectory() as folder:
         for line in sys.stdin:
             print(json.dumps(_answer(Path(folder), json.loads(line))), flush=True)
+
+
+def _build(shape: type[Shape]) -> None:
+    """What pydantic would build in each fork."""
+    shape.model_rebuild()
+    for narrower in shape.__subclasses__():
+        _build(narrower)
 
 
 def _answer(folder: Path, asked: Json) -> Json:
