@@ -34,7 +34,7 @@ from llmctl.providers.local.target import LocalTarget
 from llmctl.providers.local.wire import NoAnswer
 from llmctl.record import Attempt, HeldLock, Lock
 from llmctl.record.git import Answer, GitCommand
-from tests.faults.points import Error, Watch
+from tests.faults.points import Error, Watch, normal
 
 _METHOD = re.compile(rb"<methodName>([\w.]+)</methodName>.*?(?:<string>([^<]*)</string>|\Z)", re.DOTALL)
 #: Questions, of the process manager, of git, of a server: they are put again until the answer is right.
@@ -164,7 +164,7 @@ def _git(arguments: Sequence[str], stdin: bytes) -> str:
         made = {"create": "set", "update": "set"}  # which of two steps is first is chance
         return f"update-ref {', '.join(f'{made.get(verb, verb)} {ref}' for verb, ref in edits)}"
     rest = [a for a in arguments if a != command and not (command in ("push", "fetch") and a.startswith("--"))]
-    return f"{command} {' '.join(rest)}"[:80]
+    return normal(f"{command} {' '.join(rest)}")[:80]
 
 
 def _requests(watch: Watch) -> None:

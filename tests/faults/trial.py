@@ -134,10 +134,10 @@ def _broken(trial: Trial, rig: Rig, operation: Operation, fault: Fault) -> None:
 
 
 def _is_open(rig: Rig) -> bool:
-    """Whether an attempt is open: its journal, or its commits, are there."""
+    """Whether an attempt is open: its journal, or its commits, are there, or on the remote."""
     private = rig.project.root / ".git/llmctl"
     journals = [path for path in private.glob("*/attempt-*.jsonl") if path.read_bytes().count(b"\n")]
-    return bool(journals) or any("/attempt/" in ref for ref in rig.project.refs())
+    return bool(journals) or any("/attempt/" in ref for ref in rig.refs())
 
 
 def _is_merged(rig: Rig) -> bool:
