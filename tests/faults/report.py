@@ -53,7 +53,8 @@ def table(results: Results, operations: Sequence[str]) -> str:
         seen = results.points(name)
         if seen is None:
             continue
-        mine = [trial for key, trial in trials.items() if key[0] == name]
+        names = {point.name for point in seen.points}
+        mine = [trial for key, trial in trials.items() if key[0] == name and key[1] in names]
         met = Counter(trial["mode"] for trial in mine if trial["met"])
         modes = [f"{met[mode]}/{_possible(seen, mode)}" for mode in MODES]
         unmet, lost = sum(not t["met"] for t in mine), sum(bool(t["losses"]) for t in mine)
