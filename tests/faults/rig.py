@@ -124,12 +124,16 @@ class Rig:
     def serial(self) -> int:
         """Of the last entry of the record, 0 when there is none; with a remote, of the one that is further."""
         places = [".git", str(self.origin)] if self.origin.exists() else [".git"]
-        return max(self._serial(place) for place in places)
+        return max(int(self._state(place).get("serial", 0)) for place in places)
 
-    def _serial(self, place: str) -> int:
+    def outcome(self) -> str:
+        """Of the last entry of the record, "" when there is none."""
+        return str(self._state(".git").get("outcome", ""))
+
+    def _state(self, place: str) -> Json:
         command = ["git", f"--git-dir={place}", "show", "refs/heads/llmctl/dev:state.json"]
         shown = subprocess.run(command, cwd=self.project.root, capture_output=True, check=False)
-        return int(json.loads(shown.stdout)["serial"]) if shown.returncode == 0 else 0
+        return json.loads(shown.stdout) if shown.returncode == 0 else {}
 
     def want(self, **changes: Json) -> None:
         """Have the file say so."""
