@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -170,6 +171,10 @@ class Rig:
         """All refs, also those of the remote."""
         there = self.project.git("ls-remote", "origin").split("\n") if self.origin.exists() else []
         return {*self.project.refs(), *(f"origin {line.partition(chr(9))[2]}" for line in there if line)}
+
+    def forget(self) -> None:
+        """Have the next command write all caches, as the first one in a project does."""
+        shutil.rmtree(self.project.root / ".llmctl/.cache", ignore_errors=True)
 
     def next(self) -> int:
         """A number that no change had before."""

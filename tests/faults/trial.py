@@ -108,6 +108,8 @@ def _still_serves(trial: Trial, rig: Rig, client: Client, old: str) -> None:
 
 def _broken(trial: Trial, rig: Rig, operation: Operation, fault: Fault) -> None:
     before = rig.serial()
+    if ".cache" in fault.point:
+        rig.forget()
     run = rig.run(*operation.command(rig), watch=True, fault=fault)
     trial.met, trial.code = run.met, run.code
     trial.moved = any(point.name.startswith(FIRST_STEPS) for point in run.points)
