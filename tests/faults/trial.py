@@ -150,15 +150,13 @@ def _is_merged(rig: Rig) -> bool:
 
 def _mended(trial: Trial, rig: Rig, operation: Operation) -> None:
     """The next commands tell what they found, bring it to its end, and then nothing is left of the fault."""
-    was_open = _is_open(rig) and not _is_merged(rig)
+    is_open = _is_open(rig) and not _is_merged(rig)
     if (rig.project.root / ".llmctl").exists() or _BRANCH in rig.project.refs():
         status = rig.run("status", "--json")
         trial.must(status.code in (0, 1), f"status exited {status.code}: {_tail(status)}")
     plan = rig.run("plan")
     trial.must(plan.code in operation.plans, f"plan exited {plan.code}: {_tail(plan)}")
-    is_open = _is_open(rig) and not _is_merged(rig)  # a git whose llmctl was killed may have gone on
-    told = "was interrupted" in plan.text
-    trial.must(told in {was_open, is_open}, f"open attempt {is_open}, plan says: {_tail(plan)}")
+    trial.must(("was interrupted" in plan.text) == is_open, f"open attempt {is_open}, plan says: {_tail(plan)}")
     settled = operation.settle(rig)
     trial.must(settled.code == 0, f"the next {operation.command(rig)[0]} exited {settled.code}: {_tail(settled)}")
     said = "was interrupted" in settled.text

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import aiohttp  # noqa: F401 - like the next ones: to have it imported before the forks
-import psutil  # noqa: F401
+import psutil
 import scipy.stats  # noqa: F401
 
 import llmctl.app.audit
@@ -73,6 +73,8 @@ def _answer(folder: Path, asked: Json) -> Json:
         finally:
             os._exit(70)
     code = _wait(pid)
+    if code < 0:
+        _await_gits()
     seen = folder / "seen"
     return {
         "code": code,
@@ -94,6 +96,20 @@ def _wait(pid: int) -> int:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     return 124
+
+
+def _await_gits() -> None:
+    """Return when no git goes on that a killed command has left: what is found out then stays so."""
+    project, until = Path.cwd().parent, time.monotonic() + LIMIT_S
+    while any(_is_git_in(process, project) for process in psutil.process_iter()) and time.monotonic() < until:
+        time.sleep(_POLL_S)
+
+
+def _is_git_in(process: psutil.Process, project: Path) -> bool:
+    try:
+        return process.name().startswith("git") and Path(process.cwd()).is_relative_to(project)
+    except psutil.Error:
+        return False  # it has just ended
 
 
 def _child(folder: Path, asked: Json) -> None:
